@@ -1,0 +1,46 @@
+"""What the scripts' command lines share: one-line refusals and argument types."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import NoReturn
+
+from gan_mnist.errors import UserError
+
+DEVICES = ["auto", "CPU", "GPU", "Ascend"]
+
+
+class Parser(argparse.ArgumentParser):
+    """Shows a script's docstring as its help, and refuses bad arguments in one line, as everything else here does."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(
+            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and exiting with 2."""
+        raise UserError(f"{message}; see --help")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """A whole number that seeds NumPy's legacy generator."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number between 0 and {2**32 - 1}")
+    return int(text)
+
+
+def rows_and_columns(text: str) -> tuple[int, int]:
+    """The shape of a grid, such as 5x5."""
+    match = re.fullmatch(r"([1-9]\d{0,2})x([1-9]\d{0,2})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not rows x columns, such as 5x5")
+    return int(match[1]), int(match[2])
