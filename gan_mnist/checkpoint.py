@@ -1,0 +1,216 @@
+"""Checkpoints: MindSpore `.ckpt` files, saved atomically, with a description and a checksum of their own inside.
+
+Any MindSpore program can read them; files from elsewhere (the course's, the public tutorial's) are read too. The format
+is protobuf: reading one never executes code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mindspore as ms
+import numpy as np
+import pydantic
+from mindspore import nn
+
+from gan_mnist import files
+from gan_mnist.errors import NonFiniteError, UserError
+from gan_mnist.models import NetworkSpec, Role, build_network, infer_spec
+
+DESCRIPTION = "gan_mnist"
+"""Name of the text entry that holds the description and the checksum, as JSON."""
+LARGEST_FILE = 2**31
+"""Bytes; a protobuf message can't be larger."""
+
+
+class Checkpoint(NamedTuple):
+    """What a file holds."""
+
+    arrays: dict[str, np.ndarray]
+    description: dict[str, Any]
+    """Empty for a file from elsewhere."""
+
+
+def save(path: Path, parameters: Iterable[ms.Parameter], description: Mapping[str, Any]) -> None:
+    """Write parameters and a JSON description to `path`, atomically, with a SHA-256 over both.
+
+    Raises:
+        NonFiniteError: a parameter is NaN or infinite; nothing is written.
+        UserError: the disk is full or the folder can't be written.
+    """
+    entries = [{"name": parameter.name, "data": parameter} for parameter in parameters]
+    arrays = {entry["name"]: entry["data"].asnumpy() for entry in entries}
+    if broken := _not_finite(arrays):
+        raise NonFiniteError(f"`{broken}` is no longer finite: training has diverged")
+    text = json.dumps({**description, "sha256": _digest(arrays, description)})
+    with files.atomic_path(path) as temporary:
+        try:
+            ms.save_checkpoint(entries, str(temporary), append_dict={DESCRIPTION: text})
+        except RuntimeError as error:
+            if isinstance(error.__cause__, OSError):  # MindSpore hides the one that says why.
+                raise error.__cause__ from error
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.with_suffix(".tmp").unlink(missing_ok=True)
+        # MindSpore makes it read-only, which stops a student on Windows from deleting it.
+        os.chmod(temporary, 0o644)
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint and verify it.
+
+    Raises:
+        UserError: the file is missing, truncated, corrupt or no checkpoint.
+    """
+    path = Path(path)
+    damaged = "use another checkpoint, or train again"
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint file")
+    if path.suffix != ".ckpt":
+        raise UserError(f"{path}: a checkpoint's name ends in .ckpt; is it the right file?")
+    if path.stat().st_size > LARGEST_FILE:
+        raise UserError(f"{path}: larger than any checkpoint can be (2 GiB); is it a checkpoint?")
+    try:
+        entries = ms.load_checkpoint(str(path))
+        arrays = {name: entry.asnumpy() for name, entry in entries.items() if isinstance(entry, ms.Parameter)}
+        description = json.loads(str(entries.get(DESCRIPTION, "{}")))
+        checksum = description.pop("sha256", None)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # MindSpore raises anything from ValueError to protobuf's own for a damaged file.
+        raise UserError(f"{path}: truncated, corrupt, or not a MindSpore checkpoint; {damaged}") from error
+    if description and checksum != _digest(arrays, description):
+        raise UserError(f"{path}: damaged (its checksum does not match its content); {damaged}")
+    if broken := _not_finite(arrays):
+        raise UserError(f"{path}: `{broken}` holds values that are not finite; {damaged}")
+    return Checkpoint(arrays, description)
+
+
+def save_network(path: Path, network: nn.Cell, spec: NetworkSpec, **progress: int) -> None:
+    """Write a network's weights and statistics, with what is needed to build it again.
+
+    Args:
+        path: where to.
+        network: the network.
+        spec: its description.
+        progress: numbers to keep beside it, such as `epoch=199`.
+    """
+    save(path, network.get_parameters(), {"network": spec.model_dump(mode="json"), **progress})
+
+
+def load_network(path: str | Path, role: Role) -> tuple[nn.Cell, NetworkSpec]:
+    """Build the network that a checkpoint describes, with its weights, in evaluation mode.
+
+    Raises:
+        UserError: the file can't be used, or holds the other network.
+    """
+    checkpoint = load(path)
+    spec = read_spec(path, checkpoint)
+    if spec.role != role:
+        raise UserError(f"{path}: holds a {spec.role}, but a {role} is needed here ({role.capitalize()}<E>.ckpt)")
+    network = build_network(spec)
+    restore(network, checkpoint, path)
+    network.set_train(False)
+    return network, spec
+
+
+def read_spec(path: str | Path, checkpoint: Checkpoint) -> NetworkSpec:
+    """The network that a checkpoint describes, recognised by its shapes if the file comes from elsewhere.
+
+    Raises:
+        UserError: it describes none.
+    """
+    if "network" in checkpoint.description:
+        try:
+            return NetworkSpec.model_validate(checkpoint.description["network"])
+        except pydantic.ValidationError:
+            raise UserError(f"{path}: describes a network that this version does not understand") from None
+    spec = infer_spec({_plain_name(name): array for name, array in checkpoint.arrays.items()})
+    if spec is None:
+        raise UserError(f"{path}: holds no description of a network, and its weights are not those of the Dense GAN")
+    return spec
+
+
+def restore(network: nn.Cell, checkpoint: Checkpoint, path: str | Path) -> None:
+    """Put a checkpoint's weights into a network that has not run yet: all of them or, if one does not fit, none.
+
+    MindSpore's compiled graphs keep their own buffers: weights loaded after the first step would be ignored.
+
+    Raises:
+        UserError: a weight is missing, left over or of another shape.
+    """
+    arrays = {_plain_name(name): array for name, array in checkpoint.arrays.items()}
+    parameters = {_plain_name(parameter.name): parameter for parameter in network.get_parameters()}
+    assign(parameters, arrays, path)
+
+
+def assign(parameters: Mapping[str, ms.Parameter], arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
+    """Set each parameter to the array of the same name: all of them or, if one does not fit, none.
+
+    Raises:
+        UserError: names or shapes differ.
+    """
+    fault = None
+    if missing := sorted(parameters.keys() - arrays.keys()):
+        fault = f"`{missing[0]}` is missing in it"
+    elif extra := sorted(arrays.keys() - parameters.keys()):
+        fault = f"its `{extra[0]}` has no place here"
+    else:
+        for name, parameter in parameters.items():
+            if arrays[name].shape != tuple(parameter.shape):
+                fault = f"its `{name}` is {arrays[name].shape}, here it is {tuple(parameter.shape)}"
+                break
+    if fault:
+        raise UserError(f"{path}: is of another architecture ({fault}); check the `model` section of the configuration")
+    for name, parameter in parameters.items():
+        parameter.set_data(ms.Tensor(arrays[name], parameter.dtype))
+
+
+def find(name: str, *, result_dir: Path = Path("result")) -> Path:
+    """The checkpoint file that `--ckpt` means: a path, or a bare name looked up in all runs.
+
+    The newest of several wins; which one it is, is said on stderr.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(name)
+    if path.exists() or path.name != name:
+        return path
+    found = sorted(result_dir.glob(f"*/checkpoints/{name}"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise UserError(
+            f"--ckpt {name}: no such file here or in {result_dir}/*/checkpoints/; give a path, or train first"
+        )
+    print(f"using {found[-1]}", file=sys.stderr)
+    return found[-1]
+
+
+def _plain_name(name: str) -> str:
+    """`generator.model.0.weight`, the tutorial's `optim_ggeneratormodel.0.weight` and `model.0.weight` are one."""
+    return re.sub(r"^.*?(?=model\.\d)", "", name)
+
+
+def _not_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """The name of the first array with a NaN or infinity in it."""
+    return next(
+        (name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()), None
+    )
+
+
+def _digest(arrays: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(description), sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data if array.ndim else array.tobytes())
+    return digest.hexdigest()

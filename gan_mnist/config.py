@@ -1,0 +1,275 @@
+"""The configuration: frozen, typed, every field with its meaning and unit.
+
+A YAML file fills it, `section.key=value` words from the command line override it, unknown keys and wrong types are
+refused by name. The architecture's own options (`model.generator`, `model.discriminator`) are checked against the
+signature of the network they configure, in `gan_mnist.models`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import pydantic
+import yaml
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from gan_mnist.errors import UserError
+
+Device = Literal["auto", "CPU", "GPU", "Ascend"]
+NetworkOptions = dict[str, bool | int | float | str | list[int]]
+
+
+class Section(pydantic.BaseModel):
+    """What all sections share: frozen, strict about types, no unknown keys."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Which images, and how they are batched."""
+
+    dataset: Literal["mnist", "digits"] = "mnist"
+    """`mnist`: the 60,000 training images. `digits`: scikit-learn's real digits, enlarged; needs no download."""
+    folder: str | None = None
+    """Folder with train/ and test/ in it; by default MNIST_Data for mnist, MNIST_Data/digits for digits."""
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    """Images per step; BatchNorm needs at least 2. The remainder of an epoch is dropped."""
+    limit: PositiveInt | None = None
+    """Train on the first `limit` images only; null for all of them."""
+
+
+class Model(Section):
+    """The two networks."""
+
+    name: str = "dense"
+    """The architecture, a name from `gan_mnist.models.MODELS`."""
+    latent_size: PositiveInt = 100
+    """Length of the latent code z ~ N(0, 1)."""
+    generator: NetworkOptions = {}
+    """Keyword arguments of the Generator, such as `hidden: [128, 256, 512, 1024]`."""
+    discriminator: NetworkOptions = {}
+    """Keyword arguments of the Discriminator, such as `hidden: [512, 256]`."""
+
+
+class Loss(Section):
+    """The objective of the game."""
+
+    name: str = "bce"
+    """A name from `gan_mnist.losses.LOSSES`."""
+
+
+class Adam(Section):
+    """One Adam optimizer (Kingma & Ba 2015)."""
+
+    lr: PositiveFloat = 2e-4
+    """Learning rate."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Decay of the gradient's running mean."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the squared gradient's running mean."""
+
+
+class Train(Section):
+    """The loop."""
+
+    epochs: PositiveInt = 200
+    """Passes over the data, counted from the run's beginning (also when it is resumed)."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """Seeds the initial weights, the shuffling and the latent codes."""
+    log_every: PositiveInt = 10
+    """Steps between two lines of the console and of metrics.jsonl."""
+    on_nonfinite: Literal["stop", "rollback"] = "stop"
+    """When a loss or weight is no longer finite: stop, or go back to the last saved state and draw other batches."""
+
+
+class Checkpoint(Section):
+    """What is saved, and how often."""
+
+    keep: Literal["all", "best"] | PositiveInt = "all"
+    """Which Generator<E>.ckpt and Discriminator<E>.ckpt stay: all, the newest N, or the best one by Parzen window."""
+    every_minutes: PositiveFloat = 5.0
+    """The state for --resume is saved after every epoch, and within one whenever this many minutes have passed."""
+
+
+class Sample(Section):
+    """The grid of samples drawn after every epoch, always from the same latent codes."""
+
+    rows: Annotated[int, Field(ge=1, le=50)] = 5
+    columns: Annotated[int, Field(ge=1, le=50)] = 5
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 2323
+    """Seeds the fixed latent codes."""
+
+
+class Pretrained(Section):
+    """Weights to start from instead of random ones (optimizers start afresh)."""
+
+    generator: str | None = None
+    """Path of a Generator<E>.ckpt."""
+    discriminator: str | None = None
+    """Path of a Discriminator<E>.ckpt."""
+
+
+class Config(Section):
+    """Everything that decides a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "mnist"
+    """The run's name: results go to <result_dir>/<name>/."""
+    result_dir: str = "result"
+    """Folder that holds all runs."""
+    device: Device = "auto"
+    """`auto` takes the best device that works here: Ascend, then GPU, then CPU."""
+    data: Data = Data()
+    model: Model = Model()
+    loss: Loss = Loss()
+    optim_d: Adam = Adam()
+    optim_g: Adam = Adam()
+    train: Train = Train()
+    sample: Sample = Sample()
+    checkpoint: Checkpoint = Checkpoint()
+    pretrained: Pretrained = Pretrained()
+
+    @property
+    def run_dir(self) -> Path:
+        """Where this run leaves its files."""
+        return Path(self.result_dir) / self.name
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as YAML that `load` reads back to an equal Config."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read a YAML recipe and apply `section.key=value` overrides to it.
+
+    Raises:
+        UserError: the file is missing or no YAML, a key is unknown, a value has the wrong type or range.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"--config {path}: no such file{_other_recipes(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: cannot be read as a text file ({error})") from None
+    values = _parse_yaml(text, source=str(path))
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a recipe is a list of `key: value` lines, this one is a {type(values).__name__}")
+    values.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "_", Path(path).stem))
+    for override in overrides:
+        _apply_override(values, override)
+    return validate(Config, values, source=str(path))
+
+
+def validate(section: type[Any], values: Any, *, source: str, prefix: str = "") -> Any:
+    """Build a pydantic model from plain values.
+
+    Args:
+        section: the pydantic class to build.
+        values: a mapping, as YAML gives it.
+        source: where the values come from, for the message.
+        prefix: dotted key of the section, with a trailing dot, for the message.
+
+    Raises:
+        UserError: naming the first wrong key, with the closest known key where it is unknown.
+    """
+    try:
+        return section.model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+    key = prefix + ".".join(_field_names(first["loc"], section))
+    if first["type"] == "extra_forbidden":
+        known = [prefix + name for name in known_keys(section)]
+        raise UserError(f"{source}: unknown key `{key}`{_suggest(key, known)}")
+    reason = first["msg"][0].lower() + first["msg"][1:]
+    raise UserError(f"{source}: `{key}` is {first['input']!r}, but {reason.replace('input should be', 'it should be')}")
+
+
+def known_keys(section: type[pydantic.BaseModel]) -> list[str]:
+    """All dotted keys of a section, its own sections included."""
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, pydantic.BaseModel):
+            keys += [f"{name}.{key}" for key in known_keys(field.annotation)]
+    return keys
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: 2e-4 is a number (YAML 1.1 reads a string), and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is not a word", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"`{key}` is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _parse_yaml(text: str, *, source: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader: builds plain values only)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{source}: {line}not valid YAML ({error.problem})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{source}: not valid YAML ({error})") from None
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"{override!r} is not an override: write section.key=value, such as train.epochs=5")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"{override}: `{section}` holds a value, not further keys")
+    values[last] = _parse_yaml(text, source=override)
+
+
+def _field_names(location: tuple[int | str, ...], section: type[pydantic.BaseModel]) -> list[str]:
+    """A pydantic error's location without the union branches it also lists (`int`, `literal[...]`)."""
+    names: list[str] = []
+    current: Any = section
+    for part in location:
+        if isinstance(current, type) and issubclass(current, pydantic.BaseModel):
+            names.append(str(part))
+            field = current.model_fields.get(str(part))
+            current = field.annotation if field else None
+        elif get_origin(current) is dict:
+            names.append(str(part))
+            current = get_args(current)[1]
+    return names
+
+
+def _suggest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if not close:  # Right word, wrong section: `epochs` for `train.epochs`.
+        last = key.rsplit(".", 1)[-1]
+        close = [name for name in known if name.rsplit(".", 1)[-1] == last][:1]
+    if not close:
+        by_last = {name.rsplit(".", 1)[-1]: name for name in known}
+        close = [by_last[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_last, n=1, cutoff=0.7)]
+    return f"; did you mean `{close[0]}`?" if close else f"; known here: {', '.join(known)}"
+
+
+def _other_recipes(path: str | Path) -> str:
+    folder = Path("configs")
+    names = sorted(str(recipe) for recipe in folder.glob("*.yaml")) if folder.is_dir() else []
+    close = difflib.get_close_matches(str(path), names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; there are {', '.join(names)}" if names else ""

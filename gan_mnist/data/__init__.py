@@ -1,0 +1,62 @@
+"""Labelled images in memory, from files that are downloaded, imported or made where they are missing.
+
+`gan_mnist.data.dataset` pairs them with latent codes. Nothing in this file needs MindSpore, so that missing or damaged
+data is reported at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gan_mnist import config
+from gan_mnist.data import digits, idx, prepare
+
+DEFAULT_FOLDERS = {"mnist": "MNIST_Data", "digits": "MNIST_Data/digits"}
+
+
+class Images(NamedTuple):
+    """A labelled set of images in memory."""
+
+    pixels: np.ndarray
+    """uint8, (count, height, width)."""
+    labels: np.ndarray
+    """uint8, (count,)."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image."""
+        _, height, width = self.pixels.shape
+        return 1, height, width
+
+
+def load_images(data: config.Data, split: str = "train") -> Images:
+    """Read a split of the configured data set, after downloading or making its files if they are missing.
+
+    Args:
+        data: the `data` section of the configuration.
+        split: `train` or `test`.
+
+    Raises:
+        UserError: files are missing and can't be downloaded, or are damaged.
+    """
+    folder = Path(data.folder or DEFAULT_FOLDERS[data.dataset])
+    if data.dataset == "digits":
+        digits.ensure_digits(folder)
+    else:
+        prepare.ensure_mnist(folder)
+    images = read_images(folder, split)
+    return Images(images.pixels[: data.limit], images.labels[: data.limit])
+
+
+def read_images(folder: Path, split: str) -> Images:
+    """Read `folder`/train or `folder`/test in the MNIST layout.
+
+    Raises:
+        UserError: a file is missing, damaged, or does not fit the other one.
+    """
+    idx.check_mnist(folder, split)
+    pixels, labels = (idx.read_idx(folder / split / name) for name in idx.MNIST_NAMES[split])
+    return Images(pixels, labels)

@@ -1,0 +1,92 @@
+"""Arrays to pictures: grids, strips, GIFs and curves. Needs no MindSpore; every file is written atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from gan_mnist import files
+from gan_mnist.errors import UserError
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Images in [-1, 1] -> uint8 in [0, 255], same shape, rounded and clipped."""
+    return np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def grid(images: np.ndarray, *, rows: int, columns: int, scale: int = 2, gap: int = 2) -> np.ndarray:
+    """Lay out images in rows, enlarged and with white gaps.
+
+    Args:
+        images: uint8 (rows*columns, H, W) or (rows*columns, H, W, 3); missing ones at the end stay black.
+        rows: number of rows.
+        columns: number of columns.
+        scale: each pixel becomes scale x scale.
+        gap: white pixels between and around the images.
+
+    Returns:
+        uint8 (height, width) or (height, width, 3).
+    """
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    height, width = images.shape[1] + gap, images.shape[2] + gap
+    sheet = np.full((rows * height + gap, columns * width + gap, *images.shape[3:]), 255, np.uint8)
+    for index in range(rows * columns):
+        top, left = gap + index // columns * height, gap + index % columns * width
+        cell = images[index] if index < len(images) else 0
+        sheet[top : top + height - gap, left : left + width - gap] = cell
+    return sheet
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write a uint8 (H, W) or (H, W, 3) image."""
+    with files.atomic_path(path) as temporary:
+        imageio.imwrite(temporary, image)
+
+
+def read_image(path: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read any picture as grey uint8 (H, W), resized to (height, width) if given.
+
+    Transparent parts count as white paper.
+
+    Raises:
+        UserError: the file is missing or no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            rgba = picture.convert("RGBA")
+            paper = Image.new("RGBA", rgba.size, "white")
+            grey = Image.alpha_composite(paper, rgba).convert("L")
+            if size is not None and grey.size != size[::-1]:
+                grey = grey.resize(size[::-1], Image.Resampling.LANCZOS)
+            return np.asarray(grey)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such picture") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as a picture ({error})") from error
+
+
+def caption(image: np.ndarray, text: str) -> np.ndarray:
+    """Put a line of text on a white strip above a uint8 (H, W) or (H, W, 3) image."""
+    height = 22
+    sheet = Image.new("L" if image.ndim == 2 else "RGB", (image.shape[1], image.shape[0] + height), "white")
+    sheet.paste(Image.fromarray(image), (0, height))
+    ImageDraw.Draw(sheet).text((6, 3), text, fill="black", font=ImageFont.load_default(14))
+    return np.asarray(sheet)
+
+
+def write_gif(path: Path, frames: Sequence[np.ndarray], *, seconds_a_frame: float = 0.1, hold: float = 2.0) -> None:
+    """Write uint8 frames of one shape as an endless GIF.
+
+    Args:
+        path: where to.
+        frames: in order.
+        seconds_a_frame: how long each is shown.
+        hold: seconds for the last one.
+    """
+    durations = [seconds_a_frame * 1000] * (len(frames) - 1) + [hold * 1000]
+    with files.atomic_path(path) as temporary:
+        imageio.imwrite(temporary, np.stack(frames), duration=durations, loop=0)

@@ -1,0 +1,1 @@
+"""Measures of quality, computed from arrays; nothing here needs a device."""

@@ -1,0 +1,62 @@
+"""The course's fully connected networks, after Goodfellow et al. 2014.
+
+G: 100-128-256-512-1024-784 and D: 784-512-256-1 with the default options.
+"""
+
+from __future__ import annotations
+
+import math
+
+from mindspore import Tensor, nn, ops
+
+
+class Generator(nn.Cell):
+    """Latent codes to images: Dense layers with ReLU, BatchNorm from the second on, Tanh at the end.
+
+    Args:
+        latent_size: length of z.
+        image_shape: (channels, height, width) of an image.
+        hidden: widths of the hidden layers.
+    """
+
+    def __init__(
+        self, latent_size: int, image_shape: tuple[int, int, int], *, hidden: list[int] = [128, 256, 512, 1024]
+    ) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        layers: list[nn.Cell] = []
+        for index, (width_in, width_out) in enumerate(zip([latent_size, *hidden], hidden)):
+            layers.append(nn.Dense(width_in, width_out))
+            if index > 0:
+                layers.append(nn.BatchNorm1d(width_out, momentum=0.9))
+            layers.append(nn.ReLU())
+        self.model = nn.SequentialCell(*layers, nn.Dense(hidden[-1], math.prod(image_shape)), nn.Tanh())
+
+    def construct(self, z: Tensor) -> Tensor:
+        """Latent codes z (N, latent_size) -> images (N, C, H, W) in [-1, 1]."""
+        image = self.model(z)  # (N, C*H*W)
+        return image.reshape(-1, *self.image_shape)  # (N, C, H, W)
+
+
+class Discriminator(nn.Cell):
+    """Images to the probability that they are real: Dense layers with LeakyReLU(0.2), Sigmoid at the end.
+
+    Args:
+        image_shape: (channels, height, width) of an image.
+        hidden: widths of the hidden layers.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], *, hidden: list[int] = [512, 256]) -> None:
+        super().__init__()
+        layers: list[nn.Cell] = []
+        for width_in, width_out in zip([math.prod(image_shape), *hidden], hidden):
+            layers += [nn.Dense(width_in, width_out), nn.LeakyReLU(0.2)]
+        self.model = nn.SequentialCell(*layers, nn.Dense(hidden[-1], 1))
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> logits (N, 1); the losses work on these."""
+        return self.model(image.reshape(image.shape[0], -1))
+
+    def construct(self, image: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> probability (N, 1) that each is real."""
+        return ops.sigmoid(self.logits(image))

@@ -1,0 +1,117 @@
+"""From a run directory to pictures: the loss curve and the training film. Needs no device and no MindSpore.
+
+Everything is made from metrics.jsonl and images/, so it can be made again at any time (`scripts/report.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+
+from gan_mnist import files, imaging
+from gan_mnist.errors import UserError
+from gan_mnist.rundir import RunDir
+
+MOST_FRAMES = 200
+"""A film of more epochs than this shows every second, third, ... one."""
+
+
+def write(run_dir: Path) -> list[Path]:
+    """Make loss_curve.png and training.gif of a run, as far as it has got.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: this is no run directory, or nothing has been logged yet.
+    """
+    metrics = read_metrics(run_dir)
+    written = [run_dir / "loss_curve.png"]
+    steps_per_epoch = RunDir(run_dir).read_record().get("steps_per_epoch", max(line["step"] for line in metrics) + 1)
+    write_loss_curve(written[0], metrics, steps_per_epoch=steps_per_epoch, title=run_dir.name)
+    grids = sorted((run_dir / "images").glob("epoch_*.png"), key=_epoch_of)
+    if grids:
+        written.append(run_dir / "training.gif")
+        write_film(written[1], grids)
+    return written
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl.
+
+    Raises:
+        UserError: the file is missing, empty or damaged.
+    """
+    path = run_dir / "metrics.jsonl"
+    if not path.is_file():
+        raise UserError(f"{run_dir}: no run directory (it has no metrics.jsonl); name one, such as result/mnist")
+    lines = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
+        if not line.endswith("\n"):
+            break  # Being written right now, or cut short by a kill.
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            raise UserError(f"{path}: line {number} is damaged; delete it, or resume the run, which mends it") from None
+    if not lines:
+        raise UserError(f"{path}: nothing has been logged yet; train first")
+    return lines
+
+
+def write_loss_curve(path: Path, metrics: list[dict[str, Any]], *, steps_per_epoch: int, title: str) -> None:
+    """Draw both losses (epoch means over a light trace of the logged steps), and D(x) and D(G(z)) beneath.
+
+    The dotted lines mark the equilibrium of the 2014 game, where D(x) = D(G(z)) = 1/2: loss_d = 2 ln 2, loss_g = ln 2.
+    """
+    from matplotlib.figure import Figure  # Imported here since it takes a second, and only plots need it.
+
+    epochs = np.array([line["epoch"] + line["step"] / steps_per_epoch for line in metrics])
+    means = [line for line in metrics if "mean_loss_d" in line]
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    panels = [
+        (top, {"loss_d": ("D's loss", "tab:orange", 2 * math.log(2)), "loss_g": ("G's loss", "tab:blue", math.log(2))}),
+        (bottom, {"d_real": ("D(x), real", "tab:orange", 0.5), "d_fake": ("D(G(z)), generated", "tab:blue", 0.5)}),
+    ]
+    for axes, quantities in panels:
+        for key, (label, colour, equilibrium) in quantities.items():
+            axes.plot(epochs, [line[key] for line in metrics], color=colour, alpha=0.25, linewidth=0.6)
+            middle = [line["epoch"] + 0.5 for line in means]
+            axes.plot(middle, [line[f"mean_{key}"] for line in means], color=colour, label=label, marker=_marker(means))
+            axes.axhline(equilibrium, color=colour, linestyle=":", linewidth=1)
+        axes.legend(loc="upper right")
+        axes.grid(alpha=0.2)
+    top.set_ylabel("loss (nats)")
+    top.set_title(f"{title}: epoch means over the logged steps; dotted: equilibrium (2 ln 2, ln 2)")
+    shown = np.array([[line["loss_d"], line["loss_g"]] for line in metrics])
+    top.set_ylim(0, 1.1 * max(np.percentile(shown, 99.5), 2 * math.log(2)))
+    bottom.set_ylabel("D's probability of real")
+    bottom.set_ylim(0, 1)
+    bottom.set_xlabel("epoch")
+    bottom.set_xlim(0, max(epochs[-1], 1 / steps_per_epoch))
+    with files.atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def write_film(path: Path, grids: list[Path]) -> None:
+    """Join the sample grids in their order into a GIF, each with its epoch number, the last one held."""
+    stride = math.ceil(len(grids) / MOST_FRAMES)
+    chosen = grids[::-stride][::-1]
+    frames = [imaging.caption(imageio.imread(grid), f"epoch {_epoch_of(grid)}") for grid in chosen]
+    imaging.write_gif(path, frames, seconds_a_frame=min(0.5, max(0.08, 12 / len(frames))))
+
+
+def _epoch_of(grid: Path) -> int:
+    match = re.search(r"epoch_(\d+)", grid.stem)
+    return int(match[1]) if match else -1
+
+
+def _marker(means: list[dict[str, Any]]) -> str | None:
+    """Show single points where there are too few to make a line."""
+    return "o" if len(means) < 15 else None

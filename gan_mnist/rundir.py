@@ -1,0 +1,132 @@
+"""The run directory: who may write it, its state in run.json, its metrics. Imports no MindSpore."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+
+from gan_mnist import files
+from gan_mnist.errors import UserError
+
+Status = Literal["running", "interrupted", "finished", "failed"]
+
+OWN_ENTRIES = (
+    "config.yaml",
+    "run.json",
+    "metrics.jsonl",
+    "checkpoints",
+    "images",
+    "log",
+    "loss_curve.png",
+    "training.gif",
+    "report.html",
+    "evaluation.json",
+    "tensorboard",
+)
+"""What a run leaves; `--overwrite` removes these and nothing else."""
+
+
+class RunDir:
+    """Paths and small files of one run; create it with `claim`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.checkpoints = path / "checkpoints"
+        self.images = path / "images"
+        self.log = path / "log"
+        self.metrics = path / "metrics.jsonl"
+        self.record = path / "run.json"
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run has begun here."""
+        return self.config.exists() or self.metrics.exists()
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep every other process out of this run while the block runs; the claim dies with its holder.
+
+        Raises:
+            UserError: another process trains here, or the folder can't be written.
+        """
+        with files.file_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.path / ".lock", timeout=0)
+            try:
+                lock.acquire()
+            except filelock.Timeout:
+                raise UserError(
+                    f"{self.path}: another process is training here; wait for it, or choose another --run-name"
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def clear(self) -> None:
+        """Remove what an earlier run left."""
+        with files.file_errors(self.path):
+            for name in OWN_ENTRIES:
+                entry = self.path / name
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink(missing_ok=True)
+
+    def read_record(self) -> dict[str, Any]:
+        """The content of run.json; its status reads `interrupted` where it says `running` but no process is.
+
+        Returns:
+            An empty dictionary if there is no readable run.json.
+        """
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        if record.get("status") == "running" and not self.is_claimed():
+            record["status"] = "interrupted"
+        return record
+
+    def is_claimed(self) -> bool:
+        """Whether a living process trains here."""
+        if not (self.path / ".lock").exists():
+            return False
+        try:
+            with filelock.FileLock(self.path / ".lock", timeout=0):
+                return False
+        except (filelock.Timeout, OSError):
+            return True
+
+    def write_record(self, status: Status, **entries: Any) -> None:
+        """Merge entries into run.json, with a new status."""
+        record = {**self.read_record(), **entries, "status": status, "updated": now()}
+        files.write_json(self.record, record)
+
+    def keep_metrics_before(self, epoch: int, step: int) -> None:
+        """Drop the lines of metrics.jsonl from a position on, and a last line that a kill cut short."""
+        kept = []
+        if self.metrics.exists():
+            for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    entry = json.loads(line)
+                    if line.endswith("\n") and (entry["epoch"], entry["step"]) < (epoch, step):
+                        kept.append(line)
+        files.write_text(self.metrics, "".join(kept))
+
+    def append_metrics(self, entry: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl; it is with the operating system when this returns."""
+        with files.file_errors(self.metrics), open(self.metrics, "a", encoding="utf-8") as log:
+            log.write(json.dumps(entry) + "\n")
+
+
+def now() -> str:
+    """The time as ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,151 @@
+"""Drawing from a trained generator: images, grids, walks between latent codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from gan_mnist import checkpoint, files, imaging, runtime
+from gan_mnist.config import Device
+from gan_mnist.data.dataset import fixed_latents
+from gan_mnist.errors import UserError
+
+BATCH = 1000
+"""Latent codes that pass through G at once; bounds the memory for large counts."""
+
+Mode = Literal["eval", "train"]
+
+
+def generate(G: nn.Cell, latents: np.ndarray, *, mode: Mode = "eval") -> np.ndarray:
+    """Images from latent codes.
+
+    Args:
+        G: a generator.
+        latents: (N, latent_size) float32.
+        mode: `eval` normalises with BatchNorm's running statistics, so that an image depends on its own code alone;
+            `train` with the statistics of the codes drawn together (up to 1,000 at a time), as in training.
+
+    Returns:
+        uint8 (N, H, W), or (N, H, W, 3) for colour.
+    """
+    G.set_train(mode == "train")
+    batches = [
+        imaging.to_uint8(G(ms.Tensor(latents[start : start + BATCH])).asnumpy())
+        for start in range(0, len(latents), BATCH)
+    ]
+    G.set_train(False)
+    images = np.concatenate(batches)  # (N, C, H, W)
+    return images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
+
+
+def walk(latents: np.ndarray, *, steps: int) -> np.ndarray:
+    """Go from latent code to latent code along great circles: slerp (Shoemake 1985; White 2016 for latent codes).
+
+    Codes from N(0, 1) lie near a sphere, and a straight line would cut through its empty inside. The direction turns at
+    constant speed, the length changes linearly.
+
+    Args:
+        latents: (K, latent_size), K >= 2.
+        steps: points from each code to the next, the first included.
+
+    Returns:
+        ((K-1)*steps + 1, latent_size) float32; it begins with the first code and ends with the last.
+    """
+    path = []
+    for start, end in zip(latents[:-1].astype(np.float64), latents[1:].astype(np.float64)):
+        length_start, length_end = np.linalg.norm(start), np.linalg.norm(end)
+        direction_start, direction_end = start / length_start, end / length_end
+        angle = np.arccos(np.clip(direction_start @ direction_end, -1, 1))
+        for t in np.arange(steps) / steps:
+            if np.sin(angle) < 1e-6:  # Parallel: there is nothing to turn.
+                direction = direction_start
+            else:
+                direction = np.sin((1 - t) * angle) * direction_start + np.sin(t * angle) * direction_end
+                direction /= np.sin(angle)
+            path.append(direction * ((1 - t) * length_start + t * length_end))
+    return np.array([*path, latents[-1]], dtype=np.float32)
+
+
+class Sampler(NamedTuple):
+    """A trained generator, and the files that can be made with it."""
+
+    G: nn.Cell
+    latent_size: int
+    ckpt: Path
+    mode: Mode
+
+    @classmethod
+    def open(cls, ckpt: str, *, device: Device, mode: Mode) -> Sampler:
+        """Load a generator from a checkpoint's path or bare name.
+
+        Raises:
+            UserError: the checkpoint or the device can't be used.
+        """
+        path = checkpoint.find(ckpt)
+        runtime.start(device, seed=0)
+        G, spec = checkpoint.load_network(path, "generator")
+        return cls(G, spec.latent_size, path, mode)
+
+    def draw(self, count: int, *, seed: int) -> np.ndarray:
+        """`count` images, uint8 (count, H, W): the first ones are the same for any count (in evaluation mode)."""
+        return generate(self.G, fixed_latents(count, self.latent_size, seed), mode=self.mode)
+
+    def write_grid(self, rows: int, columns: int, *, seed: int, out: Path | None = None) -> Path:
+        """Write a grid of images as PNG (or, if `out` ends in .npy, as an array); returns the file's path."""
+        out = out or self._default(f"seed{seed}_{rows}x{columns}.png")
+        images = self.draw(rows * columns, seed=seed)
+        if out.suffix == ".npy":
+            _save_array(out, images)
+        else:
+            _require_suffix(out, ".png")
+            imaging.write_png(out, imaging.grid(images, rows=rows, columns=columns))
+        return out
+
+    def write_images(self, count: int, *, seed: int, out: Path | None = None) -> Path:
+        """Write one uint8 array (count, H, W) if `out` ends in .npy, else 00000.png, ... in the folder `out`."""
+        out = out or self._default(f"seed{seed}_{count}.npy")
+        if out.suffix and out.suffix != ".npy" and not out.is_dir():
+            raise UserError(f"--out {out}: --count writes a .npy array or a folder of PNGs; for a sheet use --grid")
+        images = self.draw(count, seed=seed)
+        if out.suffix == ".npy":
+            _save_array(out, images)
+        else:
+            digits = max(5, len(str(count - 1)))
+            for index, image in enumerate(images):
+                imaging.write_png(out / f"{index:0{digits}d}.png", image)
+        return out
+
+    def write_walk(self, codes: int, *, steps: int, seed: int, out: Path | None = None) -> Path:
+        """Write a walk through `codes` codes: a PNG strip (a row from each code to the next) and, beside it, a GIF."""
+        if codes < 2:
+            raise UserError("--interpolate needs at least 2 codes to walk between")
+        out = out or self._default(f"seed{seed}_walk{codes}.png")
+        _require_suffix(out, ".png")
+        path = walk(fixed_latents(codes, self.latent_size, seed), steps=steps)
+        images = generate(self.G, path, mode=self.mode)
+        # Each row begins at a code and ends at the next one, which begins the next row.
+        rows = np.concatenate([images[row * steps : (row + 1) * steps + 1] for row in range(codes - 1)])
+        imaging.write_png(out, imaging.grid(rows, rows=codes - 1, columns=steps + 1))
+        frames = [imaging.grid(image[None], rows=1, columns=1, scale=6) for image in images]
+        imaging.write_gif(out.with_suffix(".gif"), frames, seconds_a_frame=0.08, hold=1.0)
+        return out
+
+    def _default(self, name: str) -> Path:
+        """Where files go without --out: the run's samples/, or beside a checkpoint that lies outside a run."""
+        folder = self.ckpt.parent
+        folder = folder.parent / "samples" if folder.name == "checkpoints" else folder
+        return folder / f"{self.ckpt.stem}_{name}"
+
+
+def _save_array(out: Path, images: np.ndarray) -> None:
+    with files.atomic_path(out) as temporary:
+        np.save(temporary, images)
+
+
+def _require_suffix(out: Path, suffix: str) -> None:
+    if out.suffix.lower() != suffix:
+        raise UserError(f"--out {out}: a picture's name must end in {suffix}")

@@ -1,0 +1,92 @@
+"""Asking a trained discriminator how real images look to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from gan_mnist import checkpoint, imaging, runtime
+from gan_mnist.config import Device
+from gan_mnist.errors import UserError
+
+BATCH = 1000
+
+
+def score_files(ckpt: str, paths: Sequence[Path], *, device: Device, invert: bool) -> list[tuple[str, float]]:
+    """D's probability that each image in the files is real.
+
+    Args:
+        ckpt: a discriminator's checkpoint: a path, or a bare name to look up.
+        paths: pictures, or .npy arrays of images.
+        device: where to compute.
+        invert: swap black and white first: MNIST's digits are white on black, a scanned page is not.
+
+    Returns:
+        (name, probability) of every image, in order; images of an array are named `file.npy[3]`.
+
+    Raises:
+        UserError: a file or the device can't be used.
+    """
+    path = checkpoint.find(ckpt)
+    runtime.start(device, seed=0)
+    D, spec = checkpoint.load_network(path, "discriminator")
+    scored = []
+    for file in paths:
+        images = read_images(file, size=spec.image_shape[1:])
+        probabilities = score(D, 255 - images if invert else images)
+        names = [str(file)] if file.suffix != ".npy" else [f"{file}[{index}]" for index in range(len(images))]
+        scored += list(zip(names, probabilities.tolist()))
+    return scored
+
+
+def score(D: nn.Cell, images: np.ndarray) -> np.ndarray:
+    """D's probability that each image is real.
+
+    Args:
+        D: a discriminator.
+        images: uint8 (N, H, W).
+
+    Returns:
+        (N,) float32 in [0, 1].
+    """
+    D.set_train(False)
+    x = ((images.astype(np.float32) - 127.5) / 127.5)[:, None]  # (N, 1, H, W) in [-1, 1]
+    return np.concatenate([D(ms.Tensor(x[i : i + BATCH])).asnumpy()[:, 0] for i in range(0, len(x), BATCH)])
+
+
+def read_images(path: Path, *, size: tuple[int, int]) -> np.ndarray:
+    """Read a picture of any size and format, or a .npy array of images.
+
+    Args:
+        path: a picture, or an array (N, H, W), (N, 1, H, W) or (H, W) of uint8, or of floats in [0, 1] or [-1, 1].
+        size: (height, width) of D's images; pictures are resized to it.
+
+    Returns:
+        uint8 (N, height, width).
+
+    Raises:
+        UserError: the file is missing, damaged, or holds no such images.
+    """
+    if path.suffix != ".npy":
+        return imaging.read_image(path, size=size)[None]
+    try:
+        array = np.load(path, allow_pickle=False, mmap_mode="r")  # A pickle could run code; a map reads no false sizes.
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, OverflowError) as error:
+        raise UserError(f"{path}: cannot be read as a NumPy array ({error})") from error
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 3 or array.shape[1:] != size or len(array) == 0:
+        raise UserError(f"{path}: its shape is {array.shape}; images of shape (N, {size[0]}, {size[1]}) are needed")
+    if array.dtype == np.uint8:
+        return np.asarray(array)
+    if array.dtype.kind != "f" or not np.isfinite(array).all() or np.abs(array).max() > 1:
+        raise UserError(f"{path}: its values are {array.dtype}; uint8 in [0, 255] or floats in [-1, 1] are needed")
+    return imaging.to_uint8(array if array.min() < 0 else array * 2 - 1)

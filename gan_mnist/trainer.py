@@ -1,0 +1,340 @@
+"""The loop: from a configuration to a run directory with checkpoints, sample grids, metrics, curve and film."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+from tqdm import tqdm
+
+from gan_mnist import checkpoint, files, imaging, report, runtime, sampling, state
+from gan_mnist.config import Config
+from gan_mnist.data import Images, load_images
+from gan_mnist.data.dataset import build_dataset, fixed_latents
+from gan_mnist.errors import NonFiniteError, UserError
+from gan_mnist.losses import LOSSES
+from gan_mnist.metrics import parzen
+from gan_mnist.models import NetworkSpec, build_network, network_spec, parameter_count
+from gan_mnist.rundir import RunDir, now
+from gan_mnist.runtime import Interrupt
+from gan_mnist.state import Position
+from gan_mnist.steps import STATISTICS, make_adam, make_train_step, own_parameters
+
+MOST_DETOURS = 3
+"""Rollbacks after non-finite values before the run gives up."""
+
+
+class Game(NamedTuple):
+    """The two players and their optimizers."""
+
+    G: nn.Cell
+    D: nn.Cell
+    spec_g: NetworkSpec
+    spec_d: NetworkSpec
+    optim_g: nn.Optimizer
+    optim_d: nn.Optimizer
+
+    def parameters(self) -> list[ms.Parameter]:
+        """All that training changes: weights, BatchNorm statistics, and the optimizers' own.
+
+        Not the learning rates: they belong to the configuration, and restoring them would undo a change of it.
+        """
+        own = own_parameters(self.optim_g, self.G) + own_parameters(self.optim_d, self.D)
+        own = [parameter for parameter in own if not parameter.name.endswith("learning_rate")]
+        return [*self.G.get_parameters(), *self.D.get_parameters(), *own]
+
+
+def train(config: Config, images: Images, run: RunDir, *, resume: bool = False) -> int:
+    """Train as configured and leave everything in the run directory.
+
+    Args:
+        config: the resolved configuration.
+        images: the training images.
+        run: the run directory, claimed by this process.
+        resume: go on where the run in it stopped, exactly; otherwise an earlier run in it is removed.
+
+    Returns:
+        The process's exit status: 0, or 130 / 143 after Ctrl-C / SIGTERM.
+
+    Raises:
+        UserError: a checkpoint, option or device can't be used, a file can't be written, or training diverged.
+    """
+    device = runtime.start(config.device, seed=config.train.seed)
+    with runtime.interrupts() as interrupt:
+        try:
+            detour = 0
+            while True:
+                try:
+                    return _play(config, images, run, interrupt, device=device, resume=resume, detour=detour)
+                except NonFiniteError as error:
+                    if config.train.on_nonfinite == "stop" or detour == MOST_DETOURS:
+                        raise
+                    resume, detour = True, detour + 1
+                    print(f"{error}; going back to the last saved state, other batches this time ({detour}. time)")
+        except BaseException as error:
+            if run.record.exists():
+                with contextlib.suppress(UserError, OSError):
+                    run.write_record("failed", error=str(error))
+            raise
+
+
+def _play(
+    config: Config, images: Images, run: RunDir, interrupt: Interrupt, *, device: str, resume: bool, detour: int
+) -> int:
+    """Play the game from the start, or from the saved state, to the end; see `train`."""
+    # Players: fresh, pretrained, or as they were when the run stopped.
+    steps_per_epoch = len(images.labels) // config.data.batch_size
+    game = build_game(config, images.shape)
+    position = Position()
+    changes: dict[str, Any] = {}
+    if resume:
+        saved, path = state.load(run.checkpoints)
+        position, changes = state.restore(saved, path, game.parameters(), config, images)
+        position.detour += detour
+    train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, LOSSES[config.loss.name])
+    sample_latents = fixed_latents(
+        config.sample.rows * config.sample.columns, config.model.latent_size, config.sample.seed
+    )
+    referee = Referee(config) if config.checkpoint.keep == "best" else None
+
+    # The run directory: a fresh one, or the old one without what came after the saved state.
+    if not resume:
+        run.clear()
+    files.write_text(run.config, config.to_yaml())
+    facts: dict[str, Any] = {"seed": config.train.seed, "steps_per_epoch": steps_per_epoch}
+    if resume:
+        record = {"at": [position.epoch, position.step], "time": now(), "changes": changes}
+        facts["resumed"] = [*run.read_record().get("resumed", []), record]
+    else:
+        facts["started"] = now()
+    run.write_record("running", **facts, **runtime.record(device))
+    run.keep_metrics_before(position.epoch, position.step)
+    for folder in (run.path, run.checkpoints, run.images):
+        files.remove_leftovers(folder)
+    if not resume:
+        state.save(run.checkpoints, game.parameters(), position, config, images)
+        warn_of_full_disk(config, run)
+    begin = f" from epoch {position.epoch}, step {position.step}" if resume else ""
+    print(f"training{begin} on {device}: {describe(game, images, config)}; results in {run.path}/", flush=True)
+
+    total = config.train.epochs * steps_per_epoch
+    done = position.epoch * steps_per_epoch + position.step
+    with tqdm(total=total, initial=done, unit="step", disable=None, dynamic_ncols=True) as progress:
+        last_save = time.monotonic()
+        while position.epoch < config.train.epochs:
+            epoch, first_step = position.epoch, position.step
+            dataset = build_dataset(
+                images,
+                batch_size=config.data.batch_size,
+                latent_size=config.model.latent_size,
+                seed=[config.train.seed, position.detour] if position.detour else config.train.seed,
+                epoch=epoch,
+                first_step=first_step,
+            )
+            log = StepLog(position)
+            epoch_start = time.perf_counter()
+            for step, (x, _, z) in enumerate(dataset.create_tuple_iterator(num_epochs=1, do_copy=False), first_step):
+                # One update of D, one of G.
+                log.add(train_step(x, z))
+                progress.update()
+
+                # Log.
+                last = step == steps_per_epoch - 1
+                if step % config.train.log_every == 0 or last:
+                    statistics, seconds = log.fold()
+                    entry = {"epoch": epoch, "step": step, **statistics}
+                    entry |= {"lr_d": config.optim_d.lr, "lr_g": config.optim_g.lr}
+                    entry["images_per_s"] = round(config.data.batch_size / seconds, 1)
+                    if last:
+                        entry |= log.means(steps_per_epoch)
+                        entry["epoch_s"] = round(time.perf_counter() - epoch_start, 3)
+                    run.append_metrics(entry)
+                    if step % config.train.log_every == 0:
+                        progress.write(course_line(config, entry, steps_per_epoch, seconds), file=sys.stdout)
+
+                # Save the state within a long epoch, or before leaving.
+                overdue = time.monotonic() - last_save > 60 * config.checkpoint.every_minutes
+                if (interrupt or overdue) and not last:
+                    log.fold()
+                    position.step = step + 1
+                    state.save(run.checkpoints, game.parameters(), position, config, images)
+                    last_save = time.monotonic()
+                    if interrupt:
+                        return _stop(run, interrupt, position)
+            progress.write(f"time of epoch {epoch + 1} is {time.perf_counter() - epoch_start:.2f}s", file=sys.stdout)
+
+            # Samples from the same latents every epoch, checkpoints, and last the state that says all this is done.
+            samples = sampling.generate(game.G, sample_latents)
+            game.G.set_train()
+            grid = imaging.grid(samples, rows=config.sample.rows, columns=config.sample.columns)
+            imaging.write_png(run.images / f"epoch_{epoch:04d}.png", grid)
+            for network, spec in ((game.G, game.spec_g), (game.D, game.spec_d)):
+                checkpoint.save_network(network_path(run, spec, epoch), network, spec, epoch=epoch)
+            if referee:
+                referee.judge(game, position)
+            remove_old_checkpoints(config, run, position)
+            position.epoch, position.step, position.totals = epoch + 1, 0, [0.0] * len(STATISTICS)
+            state.save(run.checkpoints, game.parameters(), position, config, images)
+            last_save = time.monotonic()
+            if interrupt and position.epoch < config.train.epochs:
+                return _stop(run, interrupt, position)
+
+    # Curve and film.
+    report.write(run.path)
+    run.write_record("finished")
+    print(f"finished: look at {run.path}/training.gif, {run.path}/loss_curve.png and {run.path}/images/")
+    return 0
+
+
+def _stop(run: RunDir, interrupt: Interrupt, position: Position) -> int:
+    run.write_record("interrupted")
+    print(
+        f"interrupted at epoch {position.epoch}, step {position.step}; everything is saved. To go on: "
+        f"python scripts/train.py --resume {run.path}",
+        file=sys.stderr,
+    )
+    return interrupt.exit_status
+
+
+def build_game(config: Config, image_shape: tuple[int, int, int]) -> Game:
+    """Build both networks, fresh or from pretrained weights, and their optimizers.
+
+    Args:
+        config: the resolved configuration.
+        image_shape: (channels, height, width) of an image.
+
+    Raises:
+        UserError: an option or a checkpoint does not fit.
+    """
+    if config.loss.name not in LOSSES:
+        raise UserError(f"loss.name is {config.loss.name!r}; the known losses are: {', '.join(LOSSES)}")
+    ms.set_seed(config.train.seed)
+    spec_g = network_spec(config.model, "generator", image_shape)
+    spec_d = network_spec(config.model, "discriminator", image_shape)
+    G, D = build_network(spec_g), build_network(spec_d)
+    for network, path in ((G, config.pretrained.generator), (D, config.pretrained.discriminator)):
+        if path is not None:
+            checkpoint.restore(network, checkpoint.load(path), path)
+    optim_g = make_adam(G, config.optim_g, prefix="optim_g.")
+    optim_d = make_adam(D, config.optim_d, prefix="optim_d.")
+    return Game(G.set_train(), D.set_train(), spec_g, spec_d, optim_g, optim_d)
+
+
+def describe(game: Game, images: Images, config: Config) -> str:
+    """One line: sizes of the networks and of the data."""
+    count = len(images.labels)
+    return (
+        f"{config.model.name} G ({parameter_count(game.G):,} parameters) against D ({parameter_count(game.D):,}), "
+        f"{count:,} images, {count // config.data.batch_size} steps of {config.data.batch_size} an epoch, "
+        f"{config.train.epochs} epochs"
+    )
+
+
+class StepLog:
+    """The statistics of an epoch's steps: read from the device when a line is due, since reading waits for the step."""
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self.pending: list[ms.Tensor] = []
+        self.last: np.ndarray = np.zeros(len(STATISTICS))
+        self.steps_read = position.step
+        self.start = time.perf_counter()
+
+    def add(self, statistics: ms.Tensor) -> None:
+        """Note what a step returned."""
+        self.pending.append(statistics)
+
+    def fold(self) -> tuple[dict[str, float], float]:
+        """Add the pending steps to the epoch's totals.
+
+        Returns:
+            The statistics of the latest step, and the mean seconds a step took since the last call.
+
+        Raises:
+            NonFiniteError: a statistic is NaN or infinite.
+        """
+        for statistics in self.pending:
+            self.last = statistics.asnumpy().astype(np.float64)
+            for name, value in zip(STATISTICS, self.last):
+                if not np.isfinite(value):
+                    raise NonFiniteError(
+                        f"{name} is {value} at epoch {self.position.epoch}, step {self.steps_read}: training has "
+                        "diverged; the last good state is kept; try smaller optim_d.lr and optim_g.lr"
+                    )
+            self.position.totals = [total + value for total, value in zip(self.position.totals, self.last.tolist())]
+            self.steps_read += 1
+        seconds = (time.perf_counter() - self.start) / max(1, len(self.pending))
+        self.pending, self.start = [], time.perf_counter()
+        return dict(zip(STATISTICS, self.last.tolist())), seconds
+
+    def means(self, steps: int) -> dict[str, float]:
+        """Means over the whole epoch, all its steps included."""
+        return {f"mean_{name}": total / steps for name, total in zip(STATISTICS, self.position.totals)}
+
+
+class Referee:
+    """Judges G after every epoch by Parzen window on held-out images, to keep the best checkpoint."""
+
+    SAMPLES, POINTS, SIGMA = 2000, 1000, 0.2
+
+    def __init__(self, config: Config) -> None:
+        held_out = load_images(config.data, "test").pixels[: self.POINTS]
+        self.points = held_out.reshape(len(held_out), -1) / 255
+        self.latents = fixed_latents(self.SAMPLES, config.model.latent_size, config.sample.seed)
+
+    def judge(self, game: Game, position: Position) -> None:
+        """Enter the epoch into the position if it is the best so far."""
+        samples = sampling.generate(game.G, self.latents).reshape(self.SAMPLES, -1) / 255
+        game.G.set_train()
+        score = float(parzen.log_likelihood(self.points, samples, sigma=self.SIGMA).mean())
+        if position.best is None or score > position.best:
+            position.best, position.best_epoch = score, position.epoch
+
+
+def network_path(run: RunDir, spec: NetworkSpec, epoch: int) -> Path:
+    """Generator<E>.ckpt or Discriminator<E>.ckpt, E being the 0-based epoch as in the course."""
+    return run.checkpoints / f"{spec.role.capitalize()}{epoch}.ckpt"
+
+
+def remove_old_checkpoints(config: Config, run: RunDir, position: Position) -> None:
+    """Apply `checkpoint.keep` after an epoch."""
+    if config.checkpoint.keep == "all":
+        return
+    if config.checkpoint.keep == "best":
+        kept = {position.best_epoch}
+    else:
+        kept = set(range(position.epoch - config.checkpoint.keep + 1, position.epoch + 1))
+    for path in [*run.checkpoints.glob("Generator*.ckpt"), *run.checkpoints.glob("Discriminator*.ckpt")]:
+        number = path.stem.removeprefix("Generator").removeprefix("Discriminator")
+        if number.isdecimal() and int(number) not in kept:
+            path.unlink(missing_ok=True)
+
+
+def warn_of_full_disk(config: Config, run: RunDir) -> None:
+    """Say on stderr if the run's checkpoints will not fit on the disk, judged by the state just saved."""
+    size = (run.checkpoints / state.NAME).stat().st_size
+    weights = size / 3  # Adam keeps two moments for every weight.
+    epochs = config.train.epochs
+    kept = {"all": epochs, "best": 1}.get(str(config.checkpoint.keep)) or min(epochs, int(config.checkpoint.keep))
+    need, free = 3 * size + kept * weights + epochs * 50_000, shutil.disk_usage(run.path).free
+    if need > free:
+        print(
+            f"warning: this run will need about {need / 1e9:.1f} GB in {run.path}, but {free / 1e9:.1f} GB are free; "
+            "checkpoint.keep=5 keeps the newest five checkpoints only",
+            file=sys.stderr,
+        )
+
+
+def course_line(config: Config, entry: dict[str, Any], steps_per_epoch: int, seconds: float) -> str:
+    """The console line of the course."""
+    return (
+        f"Epoch:[{entry['epoch']:>3d}/{config.train.epochs:>3d}], step:[{entry['step']:>4d}/{steps_per_epoch:>4d}], "
+        f"loss_d:{entry['loss_d']:>4f} , loss_g:{entry['loss_g']:>4f} , time:{seconds:>.3f}s, lr:{entry['lr_g']:>6f}"
+    )

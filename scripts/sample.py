@@ -1,0 +1,55 @@
+"""Draw images from a trained generator.
+
+    python scripts/sample.py --ckpt Generator199.ckpt                          a 5x5 grid
+    python scripts/sample.py --ckpt Generator199.ckpt --grid 8x12 --seed 7
+    python scripts/sample.py --ckpt Generator199.ckpt --count 1000 --out images.npy    uint8 (1000, 28, 28); or a folder
+    python scripts/sample.py --ckpt Generator199.ckpt --interpolate 5          a walk through 5 codes: strip and GIF
+
+A bare file name is looked up in result/*/checkpoints/; the newest wins.
+"""
+
+import sys
+from pathlib import Path
+
+import _clone  # noqa: F401  (makes this clone's gan_mnist importable)
+
+from gan_mnist import cli, environment
+from gan_mnist.errors import run
+
+MODE_HELP = """how BatchNorm normalises. eval (default): with the mean and variance it gathered during training, so
+that an image depends on its own code alone. train: with those of the codes drawn together, as G knew it in training;
+then the same code gives another image in other company, and one code alone gives a constant"""
+
+
+def main() -> None:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--ckpt", required=True, help="a Generator<E>.ckpt: a path, or a name to look up")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--grid", metavar="RxC", type=cli.rows_and_columns, default=(5, 5), help="rows x columns (5x5)")
+    what.add_argument("--count", metavar="N", type=cli.positive, help="N images: --out FILE.npy, or a folder for PNGs")
+    what.add_argument("--interpolate", metavar="K", type=cli.positive, help="a walk through K codes on great circles")
+    parser.add_argument("--steps", type=cli.positive, default=10, help="pictures from one code to the next (10)")
+    parser.add_argument("--seed", type=cli.seed, default=2323, help="of the codes (2323: those of the training grids)")
+    parser.add_argument("--mode", choices=["eval", "train"], default="eval", help=MODE_HELP)
+    parser.add_argument("--out", type=Path, help="where to; by default in samples/, beside the checkpoint's folder")
+    parser.add_argument("--device", choices=cli.DEVICES, default="auto")
+    arguments = parser.parse_args()
+
+    environment.prepare()
+    from gan_mnist import sampling  # MindSpore reads its environment when it is imported.
+
+    sampler = sampling.Sampler.open(arguments.ckpt, device=arguments.device, mode=arguments.mode)
+    if arguments.count:
+        written = sampler.write_images(arguments.count, seed=arguments.seed, out=arguments.out)
+    elif arguments.interpolate:
+        written = sampler.write_walk(
+            arguments.interpolate, steps=arguments.steps, seed=arguments.seed, out=arguments.out
+        )
+    else:
+        rows, columns = arguments.grid
+        written = sampler.write_grid(rows, columns, seed=arguments.seed, out=arguments.out)
+    print(f"wrote {written}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

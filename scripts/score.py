@@ -1,0 +1,34 @@
+"""Print a trained discriminator's probability that each image is real.
+
+    python scripts/score.py --ckpt Discriminator199.ckpt a.png b.jpg images.npy
+
+Pictures of any size are made grey and resized. MNIST's digits are white on black: for ink on paper add --invert.
+"""
+
+import sys
+from pathlib import Path
+
+import _clone  # noqa: F401  (makes this clone's gan_mnist importable)
+
+from gan_mnist import cli, environment
+from gan_mnist.errors import run
+
+
+def main() -> None:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--ckpt", required=True, help="a Discriminator<E>.ckpt: a path, or a name to look up")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a .npy array (N, 28, 28)")
+    parser.add_argument("--invert", action="store_true", help="swap black and white first")
+    parser.add_argument("--device", choices=cli.DEVICES, default="auto")
+    arguments = parser.parse_args()
+
+    environment.prepare()
+    from gan_mnist import scoring  # MindSpore reads its environment when it is imported.
+
+    scored = scoring.score_files(arguments.ckpt, arguments.images, device=arguments.device, invert=arguments.invert)
+    for name, probability in scored:
+        print(f"{probability:.4f}  {name}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,86 @@
+"""Train a GAN from a recipe.
+
+python scripts/train.py --config configs/mnist.yaml
+python scripts/train.py --config configs/mnist.yaml train.epochs=5 optim_d.lr=1e-4 --run-name slow_d
+python scripts/train.py --config configs/mnist.yaml --resume             go on where that run stopped, exactly
+python scripts/train.py --resume result/slow_d train.epochs=300          the same, and further
+"""
+
+import sys
+from pathlib import Path
+
+import _clone  # noqa: F401  (makes this clone's gan_mnist importable)
+
+from gan_mnist import cli, environment
+from gan_mnist.config import Config, load
+from gan_mnist.data import load_images
+from gan_mnist.errors import UserError, run
+from gan_mnist.rundir import RunDir
+
+
+def main() -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--config", help="the recipe, a YAML file in configs/")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="change a setting of the recipe")
+    parser.add_argument("--run-name", help="results go to result/RUN_NAME/ (default: the recipe's name)")
+    parser.add_argument("--device", choices=cli.DEVICES, help="default: the recipe's (auto)")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", nargs="?", const=True, metavar="DIR", help="go on with the recipe's run, or DIR's")
+    start.add_argument("--overwrite", action="store_true", help="remove the run that is already there")
+    parser.add_argument("--dry-run", action="store_true", help="show the resolved settings and networks, and stop")
+    arguments = parser.parse_intermixed_args()
+
+    if "=" in str(arguments.resume):  # An override right behind a bare --resume.
+        arguments.overrides.insert(0, arguments.resume)
+        arguments.resume = True
+    overrides = list(arguments.overrides)
+    if isinstance(arguments.resume, str):
+        folder = Path(arguments.resume)
+        if not RunDir(folder).holds_run:
+            raise UserError(f"--resume {folder}: holds no run; name a run directory, such as result/mnist")
+        arguments.config = arguments.config or RunDir(folder).config
+        overrides += [f"name={folder.resolve().name}", f"result_dir={folder.parent}"]
+    if not arguments.config:
+        raise UserError("which recipe? Give --config configs/mnist.yaml, or --resume DIR; see --help")
+    overrides += [f"name={arguments.run_name}"] if arguments.run_name else []
+    overrides += [f"device={arguments.device}"] if arguments.device else []
+    config = load(arguments.config, overrides)
+    return (
+        dry_run(config)
+        if arguments.dry_run
+        else train(config, resume=bool(arguments.resume), overwrite=arguments.overwrite)
+    )
+
+
+def train(config: Config, *, resume: bool, overwrite: bool) -> int:
+    """Claim the run directory, load the data, and train."""
+    run_dir = RunDir(config.run_dir)
+    if resume and not run_dir.holds_run:
+        raise UserError(f"--resume: {run_dir.path} holds no run; start it without --resume")
+    if run_dir.holds_run and not resume and not overwrite:
+        raise UserError(
+            f"{run_dir.path}: holds a run already; --resume it, --overwrite it, or choose another --run-name"
+        )
+    with run_dir.claim():
+        images = load_images(config.data)
+        environment.prepare(log_dir=run_dir.log)
+        from gan_mnist import trainer  # MindSpore reads its environment when it is imported.
+
+        return trainer.train(config, images, run_dir, resume=resume)
+
+
+def dry_run(config: Config) -> int:
+    """Show what would be trained."""
+    environment.prepare()
+    from gan_mnist.models import parameter_count
+    from gan_mnist.trainer import build_game
+
+    game = build_game(config, (1, 28, 28))
+    print(config.to_yaml())
+    for network, spec in ((game.G, game.spec_g), (game.D, game.spec_d)):
+        print(f"{spec}: {parameter_count(network):,} parameters")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
