@@ -122,14 +122,3 @@ def test_files_that_do_not_fit(folder: Path, name: str, array: NDArray[np.uint8]
     write_idx(folder / "test" / name, array)
     with pytest.raises(UserError, match=message):
         check_mnist(folder, "test")
-
-
-def _make_empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-@pytest.mark.parametrize("make", [_make_empty, Path.mkdir])
-@pytest.mark.parametrize("name", ["README", "train-images-idx3-ubyte.gz", "t10k-images.png", "t10k-labels-idx3-ubyte"])
-def test_files_that_mnist_dataset_overlooks_may_stay(folder: Path, name: str) -> None:
-    _make_empty(folder / "test" / name)
-    assert check_mnist(folder, "test") == (5, 28, 28)
