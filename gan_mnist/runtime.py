@@ -1,15 +1,11 @@
-"""The machine: device, seeds, signals, and the record of what a run ran on."""
+"""The machine: device, seeds, and the record of what a run ran on."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
-import signal
 import sys
-from collections.abc import Iterator
 from importlib import metadata
-from types import FrameType
 from typing import Any
 
 import mindspore as ms
@@ -46,43 +42,6 @@ def start(device: Device, *, seed: int) -> str:
 
 def _available(device: str) -> bool:
     return device == "CPU" or bool(ms.hal.is_available(device))
-
-
-class Interrupt:
-    """Set by the first Ctrl-C or SIGTERM; the loop looks at it after every step."""
-
-    signal: int | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal is not None
-
-    @property
-    def exit_status(self) -> int:
-        """130 after Ctrl-C, 143 after SIGTERM."""
-        return 128 + (self.signal or 0)
-
-
-@contextlib.contextmanager
-def interrupts() -> Iterator[Interrupt]:
-    """While the block runs, the first Ctrl-C or SIGTERM only sets a flag; a second one stops the process at once.
-
-    MindSpore installs a handler of its own, in C++, that ends the process without a word; it does so with its first
-    operation, so this must come after `start`.
-    """
-    interrupt = Interrupt()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if interrupt:
-            os._exit(interrupt.exit_status)
-        interrupt.signal = number
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield interrupt
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def record(device: str) -> dict[str, Any]:

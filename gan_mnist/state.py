@@ -61,11 +61,14 @@ def save(folder: Path, parameters: Iterable[ms.Parameter], position: Position, c
         os.replace(folder / NEXT, folder / NAME)
 
 
-def load(folder: Path) -> tuple[checkpoint.Checkpoint, Path]:
+def load(folder: Path) -> tuple[checkpoint.Checkpoint, Path] | None:
     """Read the newest sound state; a damaged newer one is named on stderr.
 
+    Returns:
+        The state and its file, or None if nothing was saved yet.
+
     Raises:
-        UserError: there is none.
+        UserError: all states are damaged.
     """
     faults = []
     for path in (folder / NAME, folder / PREVIOUS):
@@ -84,7 +87,7 @@ def load(folder: Path) -> tuple[checkpoint.Checkpoint, Path]:
                 return loaded, path
     if faults:
         raise UserError(f"--resume: {faults[0]}, and no other state is left; start anew with --overwrite")
-    raise UserError(f"--resume: {folder} holds no {NAME}: nothing was saved yet; start anew with --overwrite")
+    return None
 
 
 def restore(

@@ -19,11 +19,11 @@ from gan_mnist.config import Config
 from gan_mnist.data import Images, load_images
 from gan_mnist.data.dataset import build_dataset, fixed_latents
 from gan_mnist.errors import NonFiniteError, UserError
+from gan_mnist.interrupts import Interrupt
 from gan_mnist.losses import LOSSES
 from gan_mnist.metrics import parzen
 from gan_mnist.models import NetworkSpec, build_network, network_spec, parameter_count
 from gan_mnist.rundir import RunDir, now
-from gan_mnist.runtime import Interrupt
 from gan_mnist.state import Position
 from gan_mnist.steps import STATISTICS, make_adam, make_train_step, own_parameters
 
@@ -51,13 +51,14 @@ class Game(NamedTuple):
         return [*self.G.get_parameters(), *self.D.get_parameters(), *own]
 
 
-def train(config: Config, images: Images, run: RunDir, *, resume: bool = False) -> int:
+def train(config: Config, images: Images, run: RunDir, *, interrupt: Interrupt, resume: bool = False) -> int:
     """Train as configured and leave everything in the run directory.
 
     Args:
         config: the resolved configuration.
         images: the training images.
         run: the run directory, claimed by this process.
+        interrupt: asks the run to save everything and stop.
         resume: go on where the run in it stopped, exactly; otherwise an earlier run in it is removed.
 
     Returns:
@@ -67,22 +68,21 @@ def train(config: Config, images: Images, run: RunDir, *, resume: bool = False) 
         UserError: a checkpoint, option or device can't be used, a file can't be written, or training diverged.
     """
     device = runtime.start(config.device, seed=config.train.seed)
-    with runtime.interrupts() as interrupt:
-        try:
-            detour = 0
-            while True:
-                try:
-                    return _play(config, images, run, interrupt, device=device, resume=resume, detour=detour)
-                except NonFiniteError as error:
-                    if config.train.on_nonfinite == "stop" or detour == MOST_DETOURS:
-                        raise
-                    resume, detour = True, detour + 1
-                    print(f"{error}; going back to the last saved state, other batches this time ({detour}. time)")
-        except BaseException as error:
-            if run.record.exists():
-                with contextlib.suppress(UserError, OSError):
-                    run.write_record("failed", error=str(error))
-            raise
+    detour = 0
+    try:
+        while True:
+            try:
+                return _play(config, images, run, interrupt, device=device, resume=resume, detour=detour)
+            except NonFiniteError as error:
+                if config.train.on_nonfinite == "stop" or detour == MOST_DETOURS:
+                    raise
+                resume, detour = True, detour + 1
+                print(f"{error}; going back to the last saved state, other batches this time ({detour}. time)")
+    except BaseException as error:
+        if run.record.exists():
+            with contextlib.suppress(UserError, OSError):
+                run.write_record("failed", error=str(error))
+        raise
 
 
 def _play(
@@ -94,9 +94,9 @@ def _play(
     game = build_game(config, images.shape)
     position = Position()
     changes: dict[str, Any] = {}
-    if resume:
-        saved, path = state.load(run.checkpoints)
-        position, changes = state.restore(saved, path, game.parameters(), config, images)
+    saved = state.load(run.checkpoints) if resume else None
+    if saved:
+        position, changes = state.restore(*saved, game.parameters(), config, images)
         position.detour += detour
     train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, LOSSES[config.loss.name])
     sample_latents = fixed_latents(
@@ -105,11 +105,11 @@ def _play(
     referee = Referee(config) if config.checkpoint.keep == "best" else None
 
     # The run directory: a fresh one, or the old one without what came after the saved state.
-    if not resume:
+    if not saved:
         run.clear()
     files.write_text(run.config, config.to_yaml())
     facts: dict[str, Any] = {"seed": config.train.seed, "steps_per_epoch": steps_per_epoch}
-    if resume:
+    if saved:
         record = {"at": [position.epoch, position.step], "time": now(), "changes": changes}
         facts["resumed"] = [*run.read_record().get("resumed", []), record]
     else:
@@ -118,10 +118,11 @@ def _play(
     run.keep_metrics_before(position.epoch, position.step)
     for folder in (run.path, run.checkpoints, run.images):
         files.remove_leftovers(folder)
-    if not resume:
+    if not saved:
         state.save(run.checkpoints, game.parameters(), position, config, images)
         warn_of_full_disk(config, run)
-    begin = f" from epoch {position.epoch}, step {position.step}" if resume else ""
+    interrupt.defer()
+    begin = f" from epoch {position.epoch}, step {position.step}" if saved else ""
     print(f"training{begin} on {device}: {describe(game, images, config)}; results in {run.path}/", flush=True)
 
     total = config.train.epochs * steps_per_epoch

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import _clone  # noqa: F401  (makes this clone's gan_mnist importable)
 
-from gan_mnist import cli, environment
+from gan_mnist import cli, environment, interrupts
 from gan_mnist.config import Config, load
-from gan_mnist.data import load_images
 from gan_mnist.errors import UserError, run
 from gan_mnist.rundir import RunDir
 
@@ -31,7 +30,7 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
 
     if "=" in str(arguments.resume):  # An override right behind a bare --resume.
-        arguments.overrides.insert(0, arguments.resume)
+        arguments.overrides.append(arguments.resume)
         arguments.resume = True
     overrides = list(arguments.overrides)
     if isinstance(arguments.resume, str):
@@ -61,12 +60,14 @@ def train(config: Config, *, resume: bool, overwrite: bool) -> int:
         raise UserError(
             f"{run_dir.path}: holds a run already; --resume it, --overwrite it, or choose another --run-name"
         )
-    with run_dir.claim():
+    with run_dir.claim(), interrupts.watch() as interrupt:
+        from gan_mnist.data import load_images  # NumPy starts threads; they must begin with the signals blocked.
+
         images = load_images(config.data)
         environment.prepare(log_dir=run_dir.log)
         from gan_mnist import trainer  # MindSpore reads its environment when it is imported.
 
-        return trainer.train(config, images, run_dir, resume=resume)
+        return trainer.train(config, images, run_dir, interrupt=interrupt, resume=resume)
 
 
 def dry_run(config: Config) -> int:
