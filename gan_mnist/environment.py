@@ -5,10 +5,15 @@ Scripts call `prepare` first thing. Nothing here imports MindSpore.
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
+
+from gan_mnist import files
 
 VERBOSE = "GAN_MNIST_VERBOSE"
 """Set to 1 to leave MindSpore's own messages on the console."""
@@ -18,9 +23,10 @@ def prepare(*, log_dir: Path | None = None) -> None:
     """Set the environment for MindSpore and send its noise away from the console.
 
     Args:
-        log_dir: folder for MindSpore's logs and compile dumps, made when needed; None for a temporary one.
+        log_dir: folder for MindSpore's logs and compile dumps; None for one that goes with the process.
 
     Raises:
+        UserError: `log_dir` can't be made.
         RuntimeError: MindSpore is already imported, so that the settings would come too late.
     """
     if "mindspore" in sys.modules:
@@ -29,16 +35,24 @@ def prepare(*, log_dir: Path | None = None) -> None:
         os.environ.setdefault(name, value)
     # With the cache on, MindSpore 2.10 starts a second run with NaN losses: never inherit it.
     os.environ["MS_COMPILER_CACHE_ENABLE"] = "0"
-    if os.environ.get(VERBOSE, "") not in ("", "0"):
+    if is_verbose():
         return
     if log_dir is None:
-        log_dir = Path(tempfile.gettempdir()) / f"gan_mnist-{os.getuid() if hasattr(os, 'getuid') else 'logs'}"
-    log_dir.mkdir(parents=True, exist_ok=True)
+        log_dir = Path(tempfile.mkdtemp(prefix="gan_mnist-log-"))
+        atexit.register(shutil.rmtree, log_dir, ignore_errors=True)
+    with files.file_errors(log_dir):
+        log_dir.mkdir(parents=True, exist_ok=True)
     os.environ["GLOG_v"] = "3"  # Errors only.
     os.environ["GLOG_logtostderr"] = "0"
     os.environ["GLOG_log_dir"] = str(log_dir)
     os.environ["MS_OM_PATH"] = str(log_dir)  # Dumps of a failed compilation, otherwise dropped in the current folder.
+    logging.raiseExceptions = False  # Nor tracebacks of MindSpore's logger when the disk is full.
     _divert_native_stdout(log_dir / "mindspore.log")
+
+
+def is_verbose() -> bool:
+    """Whether the user wants MindSpore's own messages."""
+    return os.environ.get(VERBOSE, "") not in ("", "0")
 
 
 def settings() -> dict[str, str]:

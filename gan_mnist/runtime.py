@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import mindspore as ms
 
 import gan_mnist
+from gan_mnist import environment
 from gan_mnist.config import Device
 from gan_mnist.errors import UserError
 
@@ -27,6 +29,8 @@ def start(device: Device, *, seed: int) -> str:
     Raises:
         UserError: the asked device does not work here.
     """
+    if not environment.is_verbose():
+        _quieten_logger()
     chosen = next(name for name in DEVICES if _available(name)) if device == "auto" else device
     if not _available(chosen):
         usable = ", ".join(name for name in DEVICES if _available(name))
@@ -38,6 +42,14 @@ def start(device: Device, *, seed: int) -> str:
     except (RuntimeError, ValueError) as error:
         raise UserError(f"--device {chosen}: MindSpore cannot use it ({str(error).splitlines()[0]})") from error
     return chosen
+
+
+def _quieten_logger() -> None:
+    """Leave MindSpore's Python log to its file: it would show warnings on stderr too, whatever the environment says."""
+    logger = logging.getLogger(f"ME.mindspore.log.{os.getpid()}")
+    for handler in list(logger.handlers):
+        if handler.name == "StreamHandler":
+            logger.removeHandler(handler)
 
 
 def _available(device: str) -> bool:

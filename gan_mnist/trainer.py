@@ -327,7 +327,7 @@ def warn_of_full_disk(config: Config, run: RunDir) -> None:
     need, free = 3 * size + kept * weights + epochs * 50_000, shutil.disk_usage(run.path).free
     if need > free:
         print(
-            f"warning: this run will need about {need / 1e9:.1f} GB in {run.path}, but {free / 1e9:.1f} GB are free; "
+            f"warning: this run will need about {need / 1e6:,.0f} MB in {run.path}, but {free / 1e6:,.0f} MB are free; "
             "checkpoint.keep=5 keeps the newest five checkpoints only",
             file=sys.stderr,
         )
