@@ -77,7 +77,9 @@ def train(config: Config, images: Images, run: RunDir, *, interrupt: Interrupt, 
                 if config.train.on_nonfinite == "stop" or detour == MOST_DETOURS:
                     raise
                 resume, detour = True, detour + 1
-                print(f"{error}; going back to the last saved state, other batches this time ({detour}. time)")
+                print(
+                    f"{error}; going back to the last saved state, other batches this time (try {detour} of {MOST_DETOURS})"
+                )
     except BaseException as error:
         if run.record.exists():
             with contextlib.suppress(UserError, OSError):

@@ -1,0 +1,94 @@
+"""The loop, in this process: what the real command line can't be made to do at will."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+from gan_mnist import trainer
+from gan_mnist.config import Config, load
+from gan_mnist.data import Images, read_images
+from gan_mnist.errors import NonFiniteError
+from gan_mnist.interrupts import Interrupt
+from gan_mnist.rundir import RunDir
+
+RECIPE = Path(__file__).resolve().parent.parent / "configs/quickstart.yaml"
+
+
+@pytest.fixture
+def play(tmp_path: Path, digits: Path) -> Callable[..., RunDir]:
+    def play(*overrides: str) -> RunDir:
+        config = small(tmp_path, digits, *overrides)
+        run = RunDir(config.run_dir)
+        with run.claim():
+            assert trainer.train(config, images(digits), run, interrupt=Interrupt()) == 0
+        return run
+
+    return play
+
+
+def small(folder: Path, digits: Path, *overrides: str) -> Config:
+    small = ["data.batch_size=32", "train.epochs=3", "train.log_every=1", "model.generator={hidden: [16, 16]}"]
+    return load(RECIPE, [*small, f"result_dir={folder}", f"data.folder={digits}", *overrides])
+
+
+def images(digits: Path) -> Images:
+    train = read_images(digits, "train")
+    return Images(train.pixels[:128], train.labels[:128])
+
+
+def break_step(monkeypatch: pytest.MonkeyPatch, *, games: int, at: int) -> None:
+    """Let a step (counted from 1) of the first `games` games return NaN."""
+    make_train_step = trainer.make_train_step
+    made = []
+
+    def make_broken_step(*arguments: Any) -> Callable[[ms.Tensor, ms.Tensor], ms.Tensor]:
+        step = make_train_step(*arguments)
+        made.append(step)
+        calls = []
+
+        def broken_step(x: ms.Tensor, z: ms.Tensor) -> ms.Tensor:
+            calls.append(x)
+            statistics = step(x, z)
+            return statistics * float("nan") if len(made) <= games and len(calls) == at else statistics
+
+        return broken_step
+
+    monkeypatch.setattr(trainer, "make_train_step", make_broken_step)
+
+
+def test_rollback_goes_on_from_the_last_state_with_other_batches(
+    play: Callable[..., RunDir], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    straight = [json.loads(line) for line in play("name=straight").metrics.read_text().splitlines()]
+    break_step(monkeypatch, games=1, at=6)
+    run = play("name=rolled", "train.on_nonfinite=rollback")
+    rolled = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    position = [(line["epoch"], line["step"]) for line in rolled]
+    assert position == [(epoch, step) for epoch in range(3) for step in range(4)]
+    assert [line["loss_d"] for line in rolled[:4]] == [line["loss_d"] for line in straight[:4]]
+    assert rolled[4]["loss_d"] != straight[4]["loss_d"]
+    assert json.loads(run.record.read_text())["status"] == "finished"
+
+
+def test_rollback_gives_up_when_it_does_not_help(
+    play: Callable[..., RunDir], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    break_step(monkeypatch, games=100, at=2)
+    with pytest.raises(NonFiniteError, match="loss_d is nan at epoch 0, step 1"):
+        play("name=lost", "train.on_nonfinite=rollback")
+    assert json.loads((tmp_path / "lost/run.json").read_text())["status"] == "failed"
+
+
+def test_keep_best_keeps_the_epoch_with_the_highest_likelihood(
+    play: Callable[..., RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([-5.0, 7.0, 3.0])
+    monkeypatch.setattr(trainer.parzen, "log_likelihood", lambda *_, **__: np.array([next(scores)]))
+    run = play("checkpoint.keep=best")
+    assert [path.name for path in run.checkpoints.glob("Generator*.ckpt")] == ["Generator1.ckpt"]
+    assert [path.name for path in run.checkpoints.glob("Discriminator*.ckpt")] == ["Discriminator1.ckpt"]
