@@ -60,6 +60,10 @@ def settings() -> dict[str, str]:
     return {
         # Without it the main thread busy-waits and costs one of two cores: 30-50 ms a step instead of 17.
         "MS_DEV_RUNTIME_CONF": "graph_pipeline:False",
+        # Otherwise the compiler copies every weight that is read on both sides of an update, twice a step.
+        "MS_DEV_SIDE_EFFECT_LOAD_ELIM": "3",
+        # Matrix products run in libgomp, other kernels in MindSpore's own threads: let libgomp's not spin for long.
+        "GOMP_SPINCOUNT": "1000",
     }
 
 

@@ -10,9 +10,7 @@ from mindspore import Tensor, nn, ops
 from gan_mnist import config
 from gan_mnist.losses import Loss
 
-TrainStep = Callable[[Tensor, Tensor], Tensor]
-STATISTICS = ("loss_d", "loss_g", "d_real", "d_fake")
-"""What a step returns, in this order, as one tensor."""
+TrainStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 def make_adam(network: nn.Cell, options: config.Adam, *, prefix: str) -> nn.Adam:
@@ -41,33 +39,36 @@ def make_train_step(G: nn.Cell, D: nn.Cell, optim_g: nn.Optimizer, optim_d: nn.O
     G does not change between the two updates, so its forward pass runs once and serves both.
 
     Returns:
-        train_step(x, z): x (N, C, H, W) real images in [-1, 1], z (N, latent_size) -> (4,) statistics of the step:
-        loss_d, loss_g, and the means of D(x) and D(G(z)) that D's update saw.
+        train_step(x, z): real images x (N, C, H, W) in [-1, 1], latent codes z (N, latent_size) -> loss_d, loss_g, and
+        the logits (N, 1) of x and of G(z) that D's update saw.
     """
-    discriminator_loss, generator_loss = loss
-    weights_g = tuple(G.trainable_params())
+    loss_of_d, loss_of_g = loss
+    # Real and generated images go through D as one batch, unless D's BatchNorm would mix their statistics.
+    jointly = not any(parameter.name.endswith("moving_mean") for parameter in D.get_parameters())
 
-    def loss_d_of(x: Tensor, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        real_logits, fake_logits = D.logits(x), D.logits(fake)
-        return discriminator_loss(real_logits, fake_logits), real_logits, fake_logits
+    def d_loss(x: Tensor, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if jointly:
+            real_logits, fake_logits = ops.split(D.logits(ops.concat((x, fake))), x.shape[0])
+        else:
+            real_logits, fake_logits = D.logits(x), D.logits(fake)
+        return loss_of_d(real_logits, fake_logits), real_logits, fake_logits
 
-    def loss_g_of(fake: Tensor) -> Tensor:
-        return generator_loss(D.logits(fake))
+    def g_loss(fake: Tensor) -> Tensor:
+        return loss_of_g(D.logits(fake))
 
-    gradient_d = ms.value_and_grad(loss_d_of, None, tuple(D.trainable_params()), has_aux=True)
-    gradient_of_fake = ms.value_and_grad(loss_g_of, 0)
+    d_gradient = ms.value_and_grad(d_loss, None, optim_d.parameters, has_aux=True)
+    gradient_of_fake = ms.value_and_grad(g_loss, 0)
 
     @ms.jit(jit_level="O1")
-    def train_step(x: Tensor, z: Tensor) -> Tensor:
-        fake, backward_g = ms.vjp(G, z, weights=weights_g)
-        # Update D.
-        (loss_d, real_logits, fake_logits), gradients_d = gradient_d(x, ops.stop_gradient(fake))
-        loss_d = ops.depend(loss_d, optim_d(gradients_d))
-        # Update G through the D just updated.
-        fake = ops.depend(fake, loss_d)
+    def train_step(x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        fake, g_backward = ms.vjp(G, z, weights=optim_g.parameters)
+
+        (loss_d, real_logits, fake_logits), gradients = d_gradient(x, fake)
+        optim_d(gradients)
+
         loss_g, fake_gradient = gradient_of_fake(fake)
-        gradients_g = backward_g(fake_gradient)[1]
-        loss_g = ops.depend(loss_g, optim_g(gradients_g))
-        return ops.stack((loss_d, loss_g, ops.sigmoid(real_logits).mean(), ops.sigmoid(fake_logits).mean()))
+        _, gradients = g_backward(fake_gradient)
+        optim_g(gradients)
+        return loss_d, loss_g, real_logits, fake_logits
 
     return train_step

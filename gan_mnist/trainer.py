@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import mindspore as ms
 import numpy as np
 from mindspore import nn
+from scipy.special import expit
 from tqdm import tqdm
 
 from gan_mnist import checkpoint, files, imaging, report, runtime, sampling, state
@@ -25,8 +26,10 @@ from gan_mnist.metrics import parzen
 from gan_mnist.models import NetworkSpec, build_network, network_spec, parameter_count
 from gan_mnist.rundir import RunDir, now
 from gan_mnist.state import Position
-from gan_mnist.steps import STATISTICS, make_adam, make_train_step, own_parameters
+from gan_mnist.steps import make_adam, make_train_step, own_parameters
 
+STATISTICS = ("loss_d", "loss_g", "d_real", "d_fake")
+"""What is logged of every step: both losses, and D's mean probability for real and for generated images."""
 MOST_DETOURS = 3
 """Rollbacks after non-finite values before the run gives up."""
 
@@ -77,9 +80,7 @@ def train(config: Config, images: Images, run: RunDir, *, interrupt: Interrupt, 
                 if config.train.on_nonfinite == "stop" or detour == MOST_DETOURS:
                     raise
                 resume, detour = True, detour + 1
-                print(
-                    f"{error}; going back to the last saved state, other batches this time (try {detour} of {MOST_DETOURS})"
-                )
+                print(f"{error}; going back to the last state, for other batches (try {detour} of {MOST_DETOURS})")
     except BaseException as error:
         if run.record.exists():
             with contextlib.suppress(UserError, OSError):
@@ -245,14 +246,14 @@ class StepLog:
 
     def __init__(self, position: Position) -> None:
         self.position = position
-        self.pending: list[ms.Tensor] = []
+        self.pending: list[tuple[ms.Tensor, ...]] = []
         self.last: np.ndarray = np.zeros(len(STATISTICS))
         self.steps_read = position.step
         self.start = time.perf_counter()
 
-    def add(self, statistics: ms.Tensor) -> None:
-        """Note what a step returned."""
-        self.pending.append(statistics)
+    def add(self, step: tuple[ms.Tensor, ...]) -> None:
+        """Note what a step returned: both losses, the logits of real and of generated images."""
+        self.pending.append(step)
 
     def fold(self) -> tuple[dict[str, float], float]:
         """Add the pending steps to the epoch's totals.
@@ -263,8 +264,9 @@ class StepLog:
         Raises:
             NonFiniteError: a statistic is NaN or infinite.
         """
-        for statistics in self.pending:
-            self.last = statistics.asnumpy().astype(np.float64)
+        for step in self.pending:
+            loss_d, loss_g, real_logits, fake_logits = (tensor.asnumpy().astype(np.float64) for tensor in step)
+            self.last = np.array([loss_d, loss_g, expit(real_logits).mean(), expit(fake_logits).mean()])
             for name, value in zip(STATISTICS, self.last):
                 if not np.isfinite(value):
                     raise NonFiniteError(

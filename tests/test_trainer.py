@@ -54,7 +54,11 @@ def break_step(monkeypatch: pytest.MonkeyPatch, *, games: int, at: int) -> None:
         def broken_step(x: ms.Tensor, z: ms.Tensor) -> ms.Tensor:
             calls.append(x)
             statistics = step(x, z)
-            return statistics * float("nan") if len(made) <= games and len(calls) == at else statistics
+            return (
+                (statistics[0] * float("nan"), *statistics[1:])
+                if len(made) <= games and len(calls) == at
+                else statistics
+            )
 
         return broken_step
 

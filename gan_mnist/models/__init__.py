@@ -81,8 +81,9 @@ def build_network(spec: NetworkSpec) -> nn.Cell:
 
 
 def parameter_count(network: nn.Cell) -> int:
-    """Number of trainable numbers."""
-    return sum(math.prod(parameter.shape) for parameter in network.trainable_params())
+    """Number of weights and biases; BatchNorm's running statistics are not counted."""
+    weights = [parameter for parameter in network.get_parameters() if ".moving_" not in parameter.name]
+    return sum(math.prod(parameter.shape) for parameter in weights)
 
 
 def infer_spec(arrays: Mapping[str, np.ndarray]) -> NetworkSpec | None:

@@ -9,6 +9,8 @@ import math
 
 from mindspore import Tensor, nn, ops
 
+from gan_mnist.models.layers import batch_norm, dense, leaky_relu
+
 
 class Generator(nn.Cell):
     """Latent codes to images: Dense layers with ReLU, BatchNorm from the second on, Tanh at the end.
@@ -26,11 +28,11 @@ class Generator(nn.Cell):
         self.image_shape = image_shape
         layers: list[nn.Cell] = []
         for index, (width_in, width_out) in enumerate(zip([latent_size, *hidden], hidden)):
-            layers.append(nn.Dense(width_in, width_out))
-            if index > 0:
-                layers.append(nn.BatchNorm1d(width_out, momentum=0.9))
-            layers.append(nn.ReLU())
-        self.model = nn.SequentialCell(*layers, nn.Dense(hidden[-1], math.prod(image_shape)), nn.Tanh())
+            if index == 0:
+                layers += [dense(width_in, width_out), nn.ReLU()]
+            else:
+                layers += [dense(width_in, width_out, train_bias=False), batch_norm(width_out), nn.ReLU()]
+        self.model = nn.SequentialCell(*layers, dense(hidden[-1], math.prod(image_shape)), nn.Tanh())
 
     def construct(self, z: Tensor) -> Tensor:
         """Latent codes z (N, latent_size) -> images (N, C, H, W) in [-1, 1]."""
@@ -50,8 +52,8 @@ class Discriminator(nn.Cell):
         super().__init__()
         layers: list[nn.Cell] = []
         for width_in, width_out in zip([math.prod(image_shape), *hidden], hidden):
-            layers += [nn.Dense(width_in, width_out), nn.LeakyReLU(0.2)]
-        self.model = nn.SequentialCell(*layers, nn.Dense(hidden[-1], 1))
+            layers += [dense(width_in, width_out), leaky_relu(0.2)]
+        self.model = nn.SequentialCell(*layers, dense(hidden[-1], 1))
 
     def logits(self, image: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] -> logits (N, 1); the losses work on these."""

@@ -1,0 +1,175 @@
+"""Layers whose forward and backward passes are a few large kernels each: the fast way on a CPU.
+
+Each computes the same function as its namesake in `mindspore.nn`, with the same parameters under the same names, so
+that checkpoints are interchangeable. The kernels differ: the graph that automatic differentiation makes of the stock
+layers spends half of a small network's time in slow broadcasts, in `Select` and `BatchNorm` kernels, and in launching
+some 300 of them. Here the gradients are written out, in the `bprop` of small cells without parameters.
+
+On GPU and Ascend the library's layers are the fast ones: `dense`, `batch_norm` and `leaky_relu` choose.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import initializer
+from mindspore.ops import operations as P  # noqa: N812 (MindSpore's own name for it)
+from mindspore.ops.operations import _grad_ops
+from mindspore.ops.primitive import constexpr
+
+_matmul = P.MatMul()
+_matmul_nt = P.MatMul(transpose_b=True)
+_matmul_tn = P.MatMul(transpose_a=True)
+_bias_add = P.BiasAdd()  # Adds a row to every row, much faster than a broadcasting Add.
+_relu_grad = _grad_ops.ReluGrad()
+
+
+def dense(width_in: int, width_out: int, *, train_bias: bool = True) -> nn.Cell:
+    """Dense layer, (N, width_in) -> (N, width_out).
+
+    Args:
+        width_in: inputs.
+        width_out: outputs.
+        train_bias: False keeps the bias as it is. Before a BatchNorm its gradient is zero: the batch mean, which is
+            subtracted, contains it.
+    """
+    layer = Dense(width_in, width_out) if _on_cpu() else nn.Dense(width_in, width_out)
+    layer.bias.requires_grad = train_bias
+    return layer
+
+
+def batch_norm(width: int) -> nn.Cell:
+    """Batch normalisation over (N, width), eps 1e-5, MindSpore's momentum 0.9 (Ioffe & Szegedy 2015)."""
+    return BatchNorm1d(width) if _on_cpu() else nn.BatchNorm1d(width, eps=1e-5, momentum=0.9)
+
+
+def leaky_relu(alpha: float) -> nn.Cell:
+    """max(x, alpha x), 0 < alpha < 1."""
+    return LeakyReLU(alpha) if _on_cpu() else nn.LeakyReLU(alpha)
+
+
+def _on_cpu() -> bool:
+    return ms.get_context("device_target") == "CPU"
+
+
+@constexpr
+def _full(shape: tuple[int, ...], value: float) -> Tensor:
+    """A constant of the compiled graph; `ops.full` would run a kernel at every step."""
+    return Tensor(np.full(shape, value, np.float32))
+
+
+class _Affine(nn.Cell):
+    """x W^T + b, with its bias gradient as a product with a row of ones."""
+
+    def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return _bias_add(_matmul_nt(x, weight), bias)
+
+    def bprop(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
+        ones = _full((1, dout.shape[0]), 1.0)
+        return _matmul(dout, weight), _matmul_tn(dout, x), ops.reshape(_matmul(ones, dout), (-1,))
+
+
+class Dense(nn.Dense):
+    """`nn.Dense` for (N, in) inputs."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels)
+        self.affine = _Affine()
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, in) -> (N, out)."""
+        return self.affine(x, self.weight, self.bias)
+
+
+class _LeakyReLU(nn.Cell):
+    """Returns the output and the slope at each element, by which the gradient is multiplied."""
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        rise, low = _full(x.shape, 1.0 - self.alpha), _full(x.shape, self.alpha)
+        slope = _relu_grad(rise, x) + low  # 1 where x > 0, else alpha; a Select would be slow.
+        return x * slope, slope
+
+    def bprop(self, x: Tensor, out: tuple[Tensor, Tensor], dout: tuple[Tensor, Tensor]) -> tuple[Tensor]:
+        return (dout[0] * out[1],)
+
+
+class LeakyReLU(nn.Cell):
+    """`nn.LeakyReLU`."""
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        self.leaky_relu = _LeakyReLU(alpha)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return self.leaky_relu(x)[0]
+
+
+class _Normalize(nn.Cell):
+    """Batch normalisation in training: (N, C) -> the output, and the batch's mean and biased variance, each (1, C)."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def construct(self, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        average = _full((1, x.shape[0]), 1.0 / x.shape[0])
+        mean = _matmul(average, x)
+        variance = _matmul(average, x * x) - mean * mean
+        scale = gamma * ops.rsqrt(variance + self.eps)
+        shift = beta - mean * scale
+        return _bias_add(x * scale, ops.reshape(shift, (-1,))), mean, variance
+
+    def bprop(
+        self, x: Tensor, gamma: Tensor, beta: Tensor, out: tuple[Tensor, ...], dout: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        # With h = (x - mean) r the normalised input, r = 1/sqrt(variance + eps), <.> the mean over the batch:
+        # dx = gamma r (dy - <dy> - h <dy h>), sorted by powers of x so that only two large kernels remain.
+        _, mean, variance = out
+        dy, count = dout[0], x.shape[0]
+        average = _full((1, count), 1.0 / count)
+        r = ops.rsqrt(variance + self.eps)
+        mean_dy = _matmul(average, dy)
+        mean_dy_h = r * (_matmul(average, dy * x) - mean * mean_dy)
+        scale = gamma * r
+        slope = -(scale * r) * mean_dy_h
+        shift = -(scale * mean_dy + slope * mean)
+        dx = _bias_add(dy * scale + x * slope, ops.reshape(shift, (-1,)))
+        return dx, ops.reshape(count * mean_dy_h, (-1,)), ops.reshape(count * mean_dy, (-1,))
+
+
+class BatchNorm1d(nn.Cell):
+    """`nn.BatchNorm1d` over (N, C); moving = momentum moving + (1 - momentum) batch, which is MindSpore's convention.
+
+    The variance is the mean of squares less the square of the mean, in float32: right to 1e-6 while means are not much
+    larger than deviations, as between the layers of a network.
+    """
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.9) -> None:
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.gamma = Parameter(initializer("ones", num_features), name="gamma")
+        self.beta = Parameter(initializer("zeros", num_features), name="beta")
+        self.moving_mean = Parameter(initializer("zeros", num_features), name="moving_mean", requires_grad=False)
+        self.moving_variance = Parameter(initializer("ones", num_features), name="moving_variance", requires_grad=False)
+        self.normalize = _Normalize(eps)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C) -> (N, C); in training, N > 1."""
+        if not self.training:
+            scale = self.gamma * ops.rsqrt(self.moving_variance + self.eps)
+            return _bias_add(x * scale, self.beta - self.moving_mean * scale)
+        y, mean, variance = self.normalize(x, self.gamma, self.beta)
+        new = 1.0 - self.momentum
+        unbiased = x.shape[0] / (x.shape[0] - 1)
+        mean = ops.stop_gradient(ops.reshape(mean, (-1,)))
+        variance = ops.stop_gradient(ops.reshape(variance, (-1,)))
+        ops.assign_add(self.moving_mean, new * (mean - self.moving_mean))
+        ops.assign_add(self.moving_variance, new * (unbiased * variance - self.moving_variance))
+        return y
