@@ -6,10 +6,9 @@ is protobuf: reading one never executes code.
 
 from __future__ import annotations
 
-import contextlib
+import glob
 import hashlib
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,9 @@ from typing import Any, NamedTuple
 import mindspore as ms
 import numpy as np
 import pydantic
+from google.protobuf.message import DecodeError
 from mindspore import nn
+from mindspore.train import checkpoint_pb2
 
 from gan_mnist import files
 from gan_mnist.errors import NonFiniteError, UserError
@@ -27,6 +28,14 @@ from gan_mnist.models import NetworkSpec, Role, build_network, infer_spec
 
 DESCRIPTION = "gan_mnist"
 """Name of the text entry that holds the description and the checksum, as JSON."""
+MARK = '"sha256"'.encode("utf-32-le")
+TYPES = {
+    f"{kind}{bits}": f"<{kind[0].lower()}{bits // 8}"
+    for kind, sizes in {"Float": (16, 32, 64), "Int": (8, 16, 32, 64), "UInt": (8, 16, 32, 64)}.items()
+    for bits in sizes
+} | {"Bool": "?"}
+"""MindSpore's names of element types, and NumPy's."""
+KINDS = {np.dtype(kind).newbyteorder("<").str: name for name, kind in TYPES.items()}
 LARGEST_FILE = 2**31
 """Bytes; a protobuf message can't be larger."""
 
@@ -46,23 +55,11 @@ def save(path: Path, parameters: Iterable[ms.Parameter], description: Mapping[st
         NonFiniteError: a parameter is NaN or infinite; nothing is written.
         UserError: the disk is full or the folder can't be written.
     """
-    entries = [{"name": parameter.name, "data": parameter} for parameter in parameters]
-    arrays = {entry["name"]: entry["data"].asnumpy() for entry in entries}
+    arrays = {parameter.name: parameter.asnumpy() for parameter in parameters}
     if broken := _not_finite(arrays):
         raise NonFiniteError(f"`{broken}` is no longer finite: training has diverged")
     text = json.dumps({**description, "sha256": _digest(arrays, description)})
-    with files.atomic_path(path) as temporary:
-        try:
-            ms.save_checkpoint(entries, str(temporary), append_dict={DESCRIPTION: text})
-        except RuntimeError as error:
-            if isinstance(error.__cause__, OSError):  # MindSpore hides the one that says why.
-                raise error.__cause__ from error
-            raise
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.with_suffix(".tmp").unlink(missing_ok=True)
-        # MindSpore makes it read-only, which stops a student on Windows from deleting it.
-        os.chmod(temporary, 0o644)
+    files.write_bytes(path, _serialise(arrays, text))
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -80,19 +77,59 @@ def load(path: str | Path) -> Checkpoint:
     if path.stat().st_size > LARGEST_FILE:
         raise UserError(f"{path}: larger than any checkpoint can be (2 GiB); is it a checkpoint?")
     try:
-        entries = ms.load_checkpoint(str(path))
-        arrays = {name: entry.asnumpy() for name, entry in entries.items() if isinstance(entry, ms.Parameter)}
-        description = json.loads(str(entries.get(DESCRIPTION, "{}")))
+        content = path.read_bytes()
+        arrays, texts = _parse(content)
+        description = json.loads(texts.get(DESCRIPTION, "{}"))
         checksum = description.pop("sha256", None)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # MindSpore raises anything from ValueError to protobuf's own for a damaged file.
+    except (ValueError, KeyError, AttributeError, DecodeError) as error:
         raise UserError(f"{path}: truncated, corrupt, or not a MindSpore checkpoint; {damaged}") from error
-    if description and checksum != _digest(arrays, description):
+    ours = DESCRIPTION in texts or MARK in content  # Also where damage hides the description.
+    if ours and checksum != _digest(arrays, description):
         raise UserError(f"{path}: damaged (its checksum does not match its content); {damaged}")
     if broken := _not_finite(arrays):
         raise UserError(f"{path}: `{broken}` holds values that are not finite; {damaged}")
     return Checkpoint(arrays, description)
+
+
+def _serialise(arrays: Mapping[str, np.ndarray], text: str) -> bytes:
+    """A `.ckpt` file: the description first, so that a file cut short still has it, and with it the checksum."""
+    message = checkpoint_pb2.Checkpoint()
+    tensor = message.value.add(tag=DESCRIPTION).tensor
+    tensor.tensor_type, tensor.tensor_content = "str", text.encode("utf-32-le")
+    for name, array in arrays.items():
+        tensor = message.value.add(tag=name).tensor
+        tensor.dims.extend(array.shape or (0,))  # As MindSpore writes a scalar.
+        tensor.tensor_type, tensor.tensor_content = KINDS[array.dtype.newbyteorder("<").str], array.tobytes()
+    return message.SerializeToString()
+
+
+def _parse(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and texts of a `.ckpt` file.
+
+    `ms.load_checkpoint` aborts the process where damaged dimensions do not fit the data.
+
+    Raises:
+        ValueError, KeyError, DecodeError: it is damaged.
+    """
+    if content[-17:-10] == b"crc_num":  # MindSpore's own checksum, which is no protobuf.
+        content = content[:-17]
+    portions: dict[str, list[Any]] = {}  # Large arrays come in several.
+    for entry in checkpoint_pb2.Checkpoint.FromString(content).value:
+        portions.setdefault(entry.tag, []).append(entry.tensor)
+    arrays, texts = {}, {}
+    for name, tensors in portions.items():
+        data = b"".join(tensor.tensor_content for tensor in tensors)
+        kind, shape = tensors[0].tensor_type, tuple(tensors[0].dims)
+        if kind == "str":
+            texts[name] = data.decode("utf-32-le")
+        else:
+            array = np.frombuffer(data, TYPES[kind])
+            arrays[name] = array.reshape(() if shape == (0,) else shape)
+            if any(size < 0 for size in shape):
+                raise ValueError(f"{name}: {shape}")
+    return arrays, texts
 
 
 def save_network(path: Path, network: nn.Cell, spec: NetworkSpec, **progress: int) -> None:
@@ -117,7 +154,10 @@ def load_network(path: str | Path, role: Role) -> tuple[nn.Cell, NetworkSpec]:
     spec = read_spec(path, checkpoint)
     if spec.role != role:
         raise UserError(f"{path}: holds a {spec.role}, but a {role} is needed here ({role.capitalize()}<E>.ckpt)")
-    network = build_network(spec)
+    try:
+        network = build_network(spec)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     restore(network, checkpoint, path)
     network.set_train(False)
     return network, spec
@@ -131,13 +171,25 @@ def read_spec(path: str | Path, checkpoint: Checkpoint) -> NetworkSpec:
     """
     if "network" in checkpoint.description:
         try:
-            return NetworkSpec.model_validate(checkpoint.description["network"])
+            described = NetworkSpec.model_validate(checkpoint.description["network"])
         except pydantic.ValidationError:
             raise UserError(f"{path}: describes a network that this version does not understand") from None
+        _check_size(described, checkpoint, path)
+        return described
     spec = infer_spec({_plain_name(name): array for name, array in checkpoint.arrays.items()})
     if spec is None:
         raise UserError(f"{path}: holds no description of a network, and its weights are not those of the Dense GAN")
     return spec
+
+
+def _check_size(spec: NetworkSpec, checkpoint: Checkpoint, path: str | Path) -> None:
+    """Refuse a description of layers wider than any weight in the file, before memory is allocated for them."""
+    widest = max((size for array in checkpoint.arrays.values() for size in array.shape), default=0)
+    sizes = [spec.latent_size] if spec.role == "generator" else []
+    for option in spec.options.values():
+        sizes += option if isinstance(option, list) else [option]
+    if any(isinstance(size, int) and size > widest for size in sizes):
+        raise UserError(f"{path}: describes a network that is larger than its weights; use another checkpoint")
 
 
 def restore(network: nn.Cell, checkpoint: Checkpoint, path: str | Path) -> None:
@@ -186,7 +238,7 @@ def find(name: str, *, result_dir: Path = Path("result")) -> Path:
     path = Path(name)
     if path.exists() or path.name != name:
         return path
-    found = sorted(result_dir.glob(f"*/checkpoints/{name}"), key=lambda file: file.stat().st_mtime)
+    found = sorted(result_dir.glob(f"*/checkpoints/{glob.escape(name)}"), key=lambda file: file.stat().st_mtime)
     if not found:
         raise UserError(
             f"--ckpt {name}: no such file here or in {result_dir}/*/checkpoints/; give a path, or train first"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -19,6 +20,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from gan_mnist.errors import UserError
 
 Device = Literal["auto", "CPU", "GPU", "Ascend"]
+Widths = Annotated[list[PositiveInt], Field(min_length=1)]
+"""Widths of a network's hidden layers."""
 NetworkOptions = dict[str, bool | int | float | str | list[int]]
 
 
@@ -185,7 +188,9 @@ def validate(section: type[Any], values: Any, *, source: str, prefix: str = "") 
         known = [prefix + name for name in known_keys(section)]
         raise UserError(f"{source}: unknown key `{key}`{_suggest(key, known)}")
     reason = first["msg"][0].lower() + first["msg"][1:]
-    raise UserError(f"{source}: `{key}` is {first['input']!r}, but {reason.replace('input should be', 'it should be')}")
+    raise UserError(
+        f"{source}: `{key}` is {_SHORT.repr(first['input'])}, but {reason.replace('input should be', 'it should be')}"
+    )
 
 
 def known_keys(section: type[pydantic.BaseModel]) -> list[str]:
@@ -213,6 +218,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring = 2, 80
+
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -234,9 +242,11 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise UserError(f"{override!r} is not an override: write section.key=value, such as train.epochs=5")
     *sections, last = key.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
             raise UserError(f"{override}: `{section}` holds a value, not further keys")
+        values[section] = dict(inner)  # Of its own: YAML's anchors share one among sections.
+        values = values[section]
     values[last] = _parse_yaml(text, source=override)
 
 
@@ -256,10 +266,11 @@ def _field_names(location: tuple[int | str, ...], section: type[pydantic.BaseMod
 
 
 def _suggest(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if not close:  # Right word, wrong section: `epochs` for `train.epochs`.
-        last = key.rsplit(".", 1)[-1]
-        close = [name for name in known if name.rsplit(".", 1)[-1] == last][:1]
+    last = key.rsplit(".", 1)[-1]
+    # Right word, wrong section: `epochs` for `train.epochs`.
+    close = [name for name in known if name.rsplit(".", 1)[-1] == last][:1]
+    if not close:
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     if not close:
         by_last = {name.rsplit(".", 1)[-1]: name for name in known}
         close = [by_last[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_last, n=1, cutoff=0.7)]

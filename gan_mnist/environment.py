@@ -62,8 +62,6 @@ def settings() -> dict[str, str]:
         "MS_DEV_RUNTIME_CONF": "graph_pipeline:False",
         # Otherwise the compiler copies every weight that is read on both sides of an update, twice a step.
         "MS_DEV_SIDE_EFFECT_LOAD_ELIM": "3",
-        # Matrix products run in libgomp, other kernels in MindSpore's own threads: let libgomp's not spin for long.
-        "GOMP_SPINCOUNT": "1000",
     }
 
 

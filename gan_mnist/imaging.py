@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gan_mnist import files
 from gan_mnist.errors import UserError
+
+MOST_PIXELS = 2**25
+"""Of a picture that is read: a header may claim any size."""
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -56,13 +60,19 @@ def read_image(path: Path, *, size: tuple[int, int] | None = None) -> np.ndarray
         UserError: the file is missing or no picture.
     """
     try:
-        with Image.open(path) as picture:
-            rgba = picture.convert("RGBA")
-            paper = Image.new("RGBA", rgba.size, "white")
-            grey = Image.alpha_composite(paper, rgba).convert("L")
-            if size is not None and grey.size != size[::-1]:
-                grey = grey.resize(size[::-1], Image.Resampling.LANCZOS)
-            return np.asarray(grey)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of damaged metadata: the pixels count.
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise UserError(f"{path}: {picture.width} x {picture.height} pixels are too many; make it smaller")
+                if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip at 255.
+                    picture = Image.fromarray(np.clip(np.asarray(picture) / 257, 0, 255).round().astype(np.uint8))
+                rgba = picture.convert("RGBA")
+                paper = Image.new("RGBA", rgba.size, "white")
+                grey = Image.alpha_composite(paper, rgba).convert("L")
+                if size is not None and grey.size != size[::-1]:
+                    grey = grey.resize(size[::-1], Image.Resampling.LANCZOS)
+                return np.asarray(grey)
     except FileNotFoundError:
         raise UserError(f"{path}: no such picture") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -88,5 +98,6 @@ def write_gif(path: Path, frames: Sequence[np.ndarray], *, seconds_a_frame: floa
         hold: seconds for the last one.
     """
     durations = [seconds_a_frame * 1000] * (len(frames) - 1) + [hold * 1000]
+    duration = durations if len(frames) > 1 else durations[0]  # Pillow takes no list for a single frame.
     with files.atomic_path(path) as temporary:
-        imageio.imwrite(temporary, np.stack(frames), duration=durations, loop=0)
+        imageio.imwrite(temporary, np.stack(frames), duration=duration, loop=0)

@@ -11,13 +11,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
 import numpy as np
+from PIL import Image
 
 from gan_mnist import files, imaging
 from gan_mnist.errors import UserError
 from gan_mnist.rundir import RunDir
 
+QUANTITIES = ("epoch", "step", "loss_d", "loss_g", "d_real", "d_fake")
+"""What every line of metrics.jsonl holds, of that which is drawn."""
 MOST_FRAMES = 200
 """A film of more epochs than this shows every second, third, ... one."""
 
@@ -52,12 +54,13 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{run_dir}: no run directory (it has no metrics.jsonl); name one, such as result/mnist")
     lines = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
-        if not line.endswith("\n"):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
             break  # Being written right now, or cut short by a kill.
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
+            entry = json.loads(line)
+            lines.append({key: entry[key] for key in QUANTITIES} | entry)
+        except (ValueError, KeyError, TypeError):  # UnicodeDecodeError is a ValueError.
             raise UserError(f"{path}: line {number} is damaged; delete it, or resume the run, which mends it") from None
     if not lines:
         raise UserError(f"{path}: nothing has been logged yet; train first")
@@ -103,7 +106,13 @@ def write_film(path: Path, grids: list[Path]) -> None:
     """Join the sample grids in their order into a GIF, each with its epoch number, the last one held."""
     stride = math.ceil(len(grids) / MOST_FRAMES)
     chosen = grids[::-stride][::-1]
-    frames = [imaging.caption(imageio.imread(grid), f"epoch {_epoch_of(grid)}") for grid in chosen]
+    frames = []
+    for grid in chosen:
+        try:
+            with Image.open(grid) as picture:
+                frames.append(imaging.caption(np.asarray(picture), f"epoch {_epoch_of(grid)}"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UserError(f"{grid}: cannot be read as a picture; delete it, and make the report again") from error
     imaging.write_gif(path, frames, seconds_a_frame=min(0.5, max(0.08, 12 / len(frames))))
 
 

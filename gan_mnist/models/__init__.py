@@ -117,7 +117,7 @@ def infer_spec(arrays: Mapping[str, np.ndarray]) -> NetworkSpec | None:
 
 def _options(construct: Callable[..., nn.Cell], given: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The keyword-only arguments of a network, those not given with their defaults; wrong ones are refused by name."""
-    hints = get_type_hints(construct.__init__)
+    hints = get_type_hints(construct.__init__, include_extras=True)
     fields: dict[str, Any] = {
         name: (hints[name], parameter.default)
         for name, parameter in inspect.signature(construct).parameters.items()

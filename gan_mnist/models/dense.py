@@ -9,6 +9,7 @@ import math
 
 from mindspore import Tensor, nn, ops
 
+from gan_mnist.config import Widths
 from gan_mnist.models.layers import batch_norm, dense, leaky_relu
 
 
@@ -22,7 +23,7 @@ class Generator(nn.Cell):
     """
 
     def __init__(
-        self, latent_size: int, image_shape: tuple[int, int, int], *, hidden: list[int] = [128, 256, 512, 1024]
+        self, latent_size: int, image_shape: tuple[int, int, int], *, hidden: Widths = [128, 256, 512, 1024]
     ) -> None:
         super().__init__()
         self.image_shape = image_shape
@@ -48,7 +49,7 @@ class Discriminator(nn.Cell):
         hidden: widths of the hidden layers.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], *, hidden: list[int] = [512, 256]) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], *, hidden: Widths = [512, 256]) -> None:
         super().__init__()
         layers: list[nn.Cell] = []
         for width_in, width_out in zip([math.prod(image_shape), *hidden], hidden):

@@ -5,6 +5,9 @@ that checkpoints are interchangeable. The kernels differ: the graph that automat
 layers spends half of a small network's time in slow broadcasts, in `Select` and `BatchNorm` kernels, and in launching
 some 300 of them. Here the gradients are written out, in the `bprop` of small cells without parameters.
 
+A `bprop` here reads only what its `construct` returned, and `dout`: an input that is a Parameter reaches it with the
+value that it had when the compiled step began, and the gradient would go through the old D without a word.
+
 On GPU and Ascend the library's layers are the fast ones: `dense`, `batch_norm` and `leaky_relu` choose.
 """
 
@@ -19,8 +22,6 @@ from mindspore.ops.operations import _grad_ops
 from mindspore.ops.primitive import constexpr
 
 _matmul = P.MatMul()
-_matmul_nt = P.MatMul(transpose_b=True)
-_matmul_tn = P.MatMul(transpose_a=True)
 _bias_add = P.BiasAdd()  # Adds a row to every row, much faster than a broadcasting Add.
 _relu_grad = _grad_ops.ReluGrad()
 
@@ -59,15 +60,15 @@ def _full(shape: tuple[int, ...], value: float) -> Tensor:
     return Tensor(np.full(shape, value, np.float32))
 
 
-class _Affine(nn.Cell):
-    """x W^T + b, with its bias gradient as a product with a row of ones."""
+class _AddBias(nn.Cell):
+    """x + bias, the bias gradient as a product with a row of ones, which is faster than BiasAddGrad."""
 
-    def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return _bias_add(_matmul_nt(x, weight), bias)
+    def construct(self, x: Tensor, bias: Tensor) -> Tensor:
+        return _bias_add(x, bias)
 
-    def bprop(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
+    def bprop(self, x: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
         ones = _full((1, dout.shape[0]), 1.0)
-        return _matmul(dout, weight), _matmul_tn(dout, x), ops.reshape(_matmul(ones, dout), (-1,))
+        return dout, ops.reshape(_matmul(ones, dout), (-1,))
 
 
 class Dense(nn.Dense):
@@ -75,11 +76,11 @@ class Dense(nn.Dense):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels)
-        self.affine = _Affine()
+        self.add_bias = _AddBias()
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, in) -> (N, out)."""
-        return self.affine(x, self.weight, self.bias)
+        return self.add_bias(self.matmul(x, self.weight), self.bias)
 
 
 class _LeakyReLU(nn.Cell):
@@ -111,44 +112,40 @@ class LeakyReLU(nn.Cell):
 
 
 class _Normalize(nn.Cell):
-    """Batch normalisation in training: (N, C) -> the output, and the batch's mean and biased variance, each (1, C)."""
+    """Batch normalisation in training.
+
+    Returns the output (N, C) and what it was made of: x - mean (N, C), and the rows (1, C) of 1 / standard deviation,
+    scale, -mean and biased variance.
+    """
 
     def __init__(self, eps: float) -> None:
         super().__init__()
         self.eps = eps
 
-    def construct(self, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        average = _full((1, x.shape[0]), 1.0 / x.shape[0])
-        mean = _matmul(average, x)
-        variance = _matmul(average, x * x) - mean * mean
-        scale = gamma * ops.rsqrt(variance + self.eps)
-        shift = beta - mean * scale
-        return _bias_add(x * scale, ops.reshape(shift, (-1,))), mean, variance
+    def construct(self, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
+        minus_mean = _matmul(_full((1, x.shape[0]), -1.0 / x.shape[0]), x)  # Negative: BiasAdd then subtracts the mean.
+        centred = _bias_add(x, ops.reshape(minus_mean, (-1,)))
+        variance = _matmul(_full((1, x.shape[0]), 1.0 / x.shape[0]), centred * centred)
+        r = ops.rsqrt(variance + self.eps)
+        scale = gamma * r
+        return _bias_add(centred * scale, beta), centred, r, scale, minus_mean, variance
 
     def bprop(
         self, x: Tensor, gamma: Tensor, beta: Tensor, out: tuple[Tensor, ...], dout: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        # With h = (x - mean) r the normalised input, r = 1/sqrt(variance + eps), <.> the mean over the batch:
-        # dx = gamma r (dy - <dy> - h <dy h>), sorted by powers of x so that only two large kernels remain.
-        _, mean, variance = out
+        # dx = scale (dy - dbeta / N - h dgamma / N), h = (x - mean) r the normalised input.
+        _, centred, r, scale, _, _ = out
         dy, count = dout[0], x.shape[0]
-        average = _full((1, count), 1.0 / count)
-        r = ops.rsqrt(variance + self.eps)
-        mean_dy = _matmul(average, dy)
-        mean_dy_h = r * (_matmul(average, dy * x) - mean * mean_dy)
-        scale = gamma * r
-        slope = -(scale * r) * mean_dy_h
-        shift = -(scale * mean_dy + slope * mean)
-        dx = _bias_add(dy * scale + x * slope, ops.reshape(shift, (-1,)))
-        return dx, ops.reshape(count * mean_dy_h, (-1,)), ops.reshape(count * mean_dy, (-1,))
+        ones = _full((1, count), 1.0)
+        dbeta = _matmul(ones, dy)
+        dgamma = r * _matmul(ones, dy * centred)
+        fraction = scale * (-1.0 / count)
+        dx = _bias_add(dy * scale + centred * (fraction * r * dgamma), ops.reshape(fraction * dbeta, (-1,)))
+        return dx, ops.reshape(dgamma, (-1,)), ops.reshape(dbeta, (-1,))
 
 
 class BatchNorm1d(nn.Cell):
-    """`nn.BatchNorm1d` over (N, C); moving = momentum moving + (1 - momentum) batch, which is MindSpore's convention.
-
-    The variance is the mean of squares less the square of the mean, in float32: right to 1e-6 while means are not much
-    larger than deviations, as between the layers of a network.
-    """
+    """`nn.BatchNorm1d` over (N, C); moving = momentum moving + (1 - momentum) batch: MindSpore's convention."""
 
     def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.9) -> None:
         super().__init__()
@@ -165,11 +162,11 @@ class BatchNorm1d(nn.Cell):
         if not self.training:
             scale = self.gamma * ops.rsqrt(self.moving_variance + self.eps)
             return _bias_add(x * scale, self.beta - self.moving_mean * scale)
-        y, mean, variance = self.normalize(x, self.gamma, self.beta)
+        y, _, _, _, minus_mean, variance = self.normalize(x, self.gamma, self.beta)
         new = 1.0 - self.momentum
-        unbiased = x.shape[0] / (x.shape[0] - 1)
-        mean = ops.stop_gradient(ops.reshape(mean, (-1,)))
+        unbiased = x.shape[0] / max(1, x.shape[0] - 1)
+        minus_mean = ops.stop_gradient(ops.reshape(minus_mean, (-1,)))
         variance = ops.stop_gradient(ops.reshape(variance, (-1,)))
-        ops.assign_add(self.moving_mean, new * (mean - self.moving_mean))
+        ops.assign_add(self.moving_mean, -new * (minus_mean + self.moving_mean))
         ops.assign_add(self.moving_variance, new * (unbiased * variance - self.moving_variance))
         return y

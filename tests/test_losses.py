@@ -1,0 +1,107 @@
+"""The losses and their gradients against closed forms in float64, compiled as the train step compiles them."""
+
+import functools
+from collections.abc import Callable
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+from gan_mnist.losses import LOSSES, Loss
+
+MODERATE = np.random.default_rng(0).normal(0, 3, (2, 64, 1)).astype(np.float32)
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, x)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return np.exp(-softplus(-x))
+
+
+@functools.cache
+def compiled(player: Callable[..., ms.Tensor], places: int | tuple[int, ...]) -> Callable[..., tuple]:
+    """A loss with its gradients; outside jit, MindSpore 2.10 divides bce_logits' by the first batch's size."""
+    return ms.jit(ms.value_and_grad(player, places))
+
+
+def discriminator(loss: Loss, real: np.ndarray, fake: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """D's loss, and its gradients by the logits of real images and of fakes."""
+    value, (by_real, by_fake) = compiled(loss.discriminator, (0, 1))(ms.Tensor(real), ms.Tensor(fake))
+    return float(value.asnumpy()), by_real.asnumpy(), by_fake.asnumpy()
+
+
+def generator(loss: Loss, fake: np.ndarray) -> tuple[float, np.ndarray]:
+    """G's loss, and its gradient by the logits of fakes."""
+    value, by_fake = compiled(loss.generator, 0)(ms.Tensor(fake))
+    return float(value.asnumpy()), by_fake.asnumpy()
+
+
+def expected_discriminator(real: np.ndarray, fake: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """-E[log D(x)] - E[log(1 - D(G(z)))]."""
+    real, fake = real.astype(np.float64), fake.astype(np.float64)
+    value = softplus(-real).mean() + softplus(fake).mean()
+    return value, -sigmoid(-real) / real.size, sigmoid(fake) / fake.size
+
+
+def expected_generator(fake: np.ndarray) -> tuple[float, np.ndarray]:
+    """-E[log D(G(z))], the non-saturating objective."""
+    fake = fake.astype(np.float64)
+    return softplus(-fake).mean(), -sigmoid(-fake) / fake.size
+
+
+@pytest.mark.parametrize("name", ["bce", "bce_logits"])
+def test_loss_and_gradient_are_the_papers(name: str) -> None:
+    real, fake = MODERATE
+    for got, expected in (
+        (discriminator(LOSSES[name], real, fake), expected_discriminator(real, fake)),
+        (generator(LOSSES[name], fake), expected_generator(fake)),
+    ):
+        for one, other in zip(got, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-6)
+
+
+def test_at_equilibrium_the_losses_are_2_ln_2_and_ln_2() -> None:
+    undecided = np.zeros((8, 1), np.float32)
+    for loss in LOSSES.values():
+        assert discriminator(loss, undecided, undecided)[0] == pytest.approx(2 * np.log(2), rel=1e-6)
+        assert generator(loss, undecided)[0] == pytest.approx(np.log(2), rel=1e-6)
+
+
+def test_bce_equals_bce_logits_where_d_is_not_too_sure() -> None:
+    real, fake = MODERATE
+    plain, stable = LOSSES["bce"], LOSSES["bce_logits"]
+    for one, other in zip(discriminator(plain, real, fake), discriminator(stable, real, fake), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("real", [-1000.0, -50.0, 50.0, 1000.0])
+@pytest.mark.parametrize("fake", [-1000.0, -50.0, 50.0, 1000.0])
+def test_bce_logits_is_exact_however_sure_d_is(real: float, fake: float) -> None:
+    x, y = np.full((4, 1), real, np.float32), np.full((4, 1), fake, np.float32)
+    for got, expected in (
+        (discriminator(LOSSES["bce_logits"], x, y), expected_discriminator(x, y)),
+        (generator(LOSSES["bce_logits"], y), expected_generator(y)),
+    ):
+        for one, other in zip(got, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-20)
+
+
+@pytest.mark.parametrize("logit", [-1000.0, -50.0, 50.0, 1000.0])
+def test_bce_stays_finite_however_sure_d_is(logit: float) -> None:
+    logits = np.full((4, 1), logit, np.float32)
+    for value in (*discriminator(LOSSES["bce"], logits, -logits), *generator(LOSSES["bce"], logits)):
+        assert np.isfinite(value).all()
+
+
+def test_a_batch_counts_by_its_mean_not_its_sum() -> None:
+    real, fake = MODERATE
+    for loss in LOSSES.values():
+        once = discriminator(loss, real, fake)[0]
+        twice = discriminator(loss, np.concatenate([real, real]), np.concatenate([fake, fake]))[0]
+        assert once == pytest.approx(twice, rel=1e-5)
+
+
+def test_every_loss_is_covered_here() -> None:
+    assert set(LOSSES) == {"bce", "bce_logits"}, "give the new loss its closed form in this file"
