@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import sys
 import time
@@ -32,6 +33,8 @@ STATISTICS = ("loss_d", "loss_g", "d_real", "d_fake")
 """What is logged of every step: both losses, and D's mean probability for real and for generated images."""
 MOST_DETOURS = 3
 """Rollbacks after non-finite values before the run gives up."""
+
+DIVERGED = "training has diverged; the last good state is kept; try smaller optim_d.lr and optim_g.lr"
 
 
 class Game(NamedTuple):
@@ -178,12 +181,15 @@ def _play(
                 overdue = time.monotonic() - last_save > 60 * config.checkpoint.every_minutes
                 if (interrupt or overdue) and not last:
                     log.fold()
+                    require_finite(game, epoch=epoch, step=step)
                     position.step = step + 1
                     state.save(run.checkpoints, game.parameters(), position, config, data)
                     last_save = time.monotonic()
                     if interrupt:
                         return _stop(run, interrupt, position)
             progress.write(f"time of epoch {epoch + 1} is {time.perf_counter() - epoch_start:.2f}s", file=sys.stdout)
+
+            require_finite(game, epoch=epoch, step=steps_per_epoch - 1)
 
             # Samples from the same latents every epoch, checkpoints, and last the state that says all this is done.
             samples = sampling.generate(game.G, sample_latents, forward=draw)
@@ -211,7 +217,7 @@ def _stop(run: RunDir, interrupt: Interrupt, position: Position) -> int:
     run.write_record("interrupted")
     print(
         f"interrupted at epoch {position.epoch}, step {position.step}; everything is saved. To go on: "
-        f"python scripts/train.py --resume {run.path}",
+        f"python scripts/train.py --resume {shlex.quote(str(run.path))}",
         file=sys.stderr,
     )
     return interrupt.exit_status
@@ -239,6 +245,17 @@ def build_game(config: Config, image_shape: tuple[int, int, int]) -> Game:
     optim_g = make_adam(G, config.optim_g, prefix="optim_g.")
     optim_d = make_adam(D, config.optim_d, prefix="optim_d.")
     return Game(G.set_train(), D.set_train(), spec_g, spec_d, optim_g, optim_d)
+
+
+def require_finite(game: Game, *, epoch: int, step: int) -> None:
+    """Look at everything that is about to be saved.
+
+    Raises:
+        NonFiniteError: a weight, statistic or moment is NaN or infinite.
+    """
+    for parameter in game.parameters():
+        if not np.isfinite(parameter.asnumpy()).all():
+            raise NonFiniteError(f"`{parameter.name}` is no longer finite at epoch {epoch}, step {step}: {DIVERGED}")
 
 
 def describe(game: Game, images: Images, config: Config) -> str:
@@ -280,8 +297,7 @@ class StepLog:
             for name, value in zip(STATISTICS, self.last):
                 if not np.isfinite(value):
                     raise NonFiniteError(
-                        f"{name} is {value} at epoch {self.position.epoch}, step {self.steps_read}: training has "
-                        "diverged; the last good state is kept; try smaller optim_d.lr and optim_g.lr"
+                        f"{name} is {value} at epoch {self.position.epoch}, step {self.steps_read}: {DIVERGED}"
                     )
             self.position.totals = [total + value for total, value in zip(self.position.totals, self.last.tolist())]
             self.steps_read += 1

@@ -96,3 +96,21 @@ def test_keep_best_keeps_the_epoch_with_the_highest_likelihood(
     run = play("checkpoint.keep=best")
     assert [path.name for path in run.checkpoints.glob("Generator*.ckpt")] == ["Generator1.ckpt"]
     assert [path.name for path in run.checkpoints.glob("Discriminator*.ckpt")] == ["Discriminator1.ckpt"]
+
+
+def test_a_weight_that_is_not_finite_is_named_and_never_saved(
+    play: Callable[..., RunDir], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    save = trainer.state.save
+
+    def save_and_spoil(folder: Path, parameters: list[ms.Parameter], *rest: Any) -> None:
+        save(folder, parameters, *rest)
+        # Its update makes the bias NaN, and ReLU hides that from every loss.
+        spoilt = next(p for p in parameters if p.name == "optim_g.moment2.generator.model.0.bias")
+        spoilt.set_data(ms.Tensor(np.full(spoilt.shape, np.inf, np.float32)))
+
+    monkeypatch.setattr(trainer.state, "save", save_and_spoil)
+    with pytest.raises(NonFiniteError, match=r"`generator.model.0.bias` is no longer finite at epoch 0, step 3"):
+        play("name=broken")
+    assert [path.name for path in (tmp_path / "broken/checkpoints").iterdir()] == ["TrainState.ckpt"]
+    assert trainer.state.load(tmp_path / "broken/checkpoints"), "the last good state can be read"
