@@ -23,14 +23,13 @@ OWN_ENTRIES = (
     "metrics.jsonl",
     "checkpoints",
     "images",
-    "log",
     "loss_curve.png",
     "training.gif",
     "report.html",
     "evaluation.json",
     "tensorboard",
 )
-"""What a run leaves; `--overwrite` removes these and nothing else."""
+"""What a run leaves; `--overwrite` removes these and nothing else. Not log/, which MindSpore writes to by then."""
 
 
 class RunDir:

@@ -68,7 +68,8 @@ def test_clearing_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     run.append_metrics({"epoch": 0, "step": 0})
     run.checkpoints.mkdir()
     (run.checkpoints / "Generator0.ckpt").write_bytes(b"x")
+    run.log.mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     run.clear()
     assert not run.holds_run
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "notes.txt"]
