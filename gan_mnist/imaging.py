@@ -99,5 +99,8 @@ def write_gif(path: Path, frames: Sequence[np.ndarray], *, seconds_a_frame: floa
     """
     durations = [seconds_a_frame * 1000] * (len(frames) - 1) + [hold * 1000]
     duration = durations if len(frames) > 1 else durations[0]  # Pillow takes no list for a single frame.
+    film = np.stack(frames)
+    if film.ndim == 3:  # As colour, since a grey GIF cannot be read back by imageio with Pillow 13; it is no larger.
+        film = film[..., None].repeat(3, axis=-1)
     with files.atomic_path(path) as temporary:
-        imageio.imwrite(temporary, np.stack(frames), duration=duration, loop=0)
+        imageio.imwrite(temporary, film, duration=duration, loop=0)

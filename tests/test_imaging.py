@@ -90,7 +90,8 @@ def test_png_is_read_back_as_it_was_written(tmp_path: Path, colours: tuple[int, 
 
 
 def test_gif_shows_all_frames_in_order_for_ever_and_holds_the_last(tmp_path: Path) -> None:
-    frames = [np.full((8, 8), shade, np.uint8) for shade in (0, 80, 160, 255)]
+    texture = np.random.default_rng(0).integers(0, 2, (8, 8), np.uint8)
+    frames = [np.full((8, 8), shade, np.uint8) - texture * (shade > 0) for shade in (0, 80, 160, 255)]
     path = tmp_path / "film.gif"
     imaging.write_gif(path, frames, seconds_a_frame=0.1, hold=2.0)
     read = imageio.imread(path, index=None)
