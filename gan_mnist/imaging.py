@@ -62,7 +62,8 @@ def read_image(path: Path, *, size: tuple[int, int] | None = None) -> np.ndarray
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of damaged metadata: the pixels count.
-            with Image.open(path) as picture:
+            with Image.open(path) as opened:
+                picture: Image.Image = opened
                 if picture.width * picture.height > MOST_PIXELS:
                     raise UserError(f"{path}: {picture.width} x {picture.height} pixels are too many; make it smaller")
                 if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip at 255.
