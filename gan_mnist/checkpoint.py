@@ -56,7 +56,7 @@ def save(path: Path, parameters: Iterable[ms.Parameter], description: Mapping[st
         UserError: the disk is full or the folder can't be written.
     """
     arrays = {parameter.name: parameter.asnumpy() for parameter in parameters}
-    if broken := _not_finite(arrays):
+    if broken := not_finite(arrays):
         raise NonFiniteError(f"`{broken}` is no longer finite: training has diverged")
     text = json.dumps({**description, "sha256": _digest(arrays, description)})
     files.write_bytes(path, _serialise(arrays, text))
@@ -88,7 +88,7 @@ def load(path: str | Path) -> Checkpoint:
     ours = DESCRIPTION in texts or MARK in content  # Also where damage hides the description.
     if ours and checksum != _digest(arrays, description):
         raise UserError(f"{path}: damaged (its checksum does not match its content); {damaged}")
-    if broken := _not_finite(arrays):
+    if broken := not_finite(arrays):
         raise UserError(f"{path}: `{broken}` holds values that are not finite; {damaged}")
     return Checkpoint(arrays, description)
 
@@ -252,7 +252,7 @@ def _plain_name(name: str) -> str:
     return re.sub(r"^.*?(?=model\.\d)", "", name)
 
 
-def _not_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
+def not_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
     """The name of the first array with a NaN or infinity in it."""
     return next(
         (name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()), None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+from typing import NoReturn, get_args
 
+from gan_mnist import config
 from gan_mnist.errors import UserError
 
-DEVICES = ["auto", "CPU", "GPU", "Ascend"]
+DEVICES = list(get_args(config.Device))
 
 
 class Parser(argparse.ArgumentParser):

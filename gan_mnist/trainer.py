@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from gan_mnist import checkpoint, files, imaging, report, runtime, sampling, state
 from gan_mnist.config import Config
-from gan_mnist.data import Images, load_images
-from gan_mnist.data.dataset import build_dataset, fixed_latents
+from gan_mnist.data import Images, dataset, load_images
+from gan_mnist.data.dataset import fixed_latents
 from gan_mnist.errors import NonFiniteError, UserError
 from gan_mnist.interrupts import Interrupt
 from gan_mnist.losses import LOSSES
@@ -101,11 +101,7 @@ def _play(
 ) -> int:
     """Play the game from the start, or from the saved state, to the end; see `train`."""
     # Players: fresh, pretrained, or as they were when the run stopped.
-    steps_per_epoch = len(images.labels) // config.data.batch_size
-    if steps_per_epoch == 0:
-        raise UserError(
-            f"data.batch_size is {config.data.batch_size}, but there are {len(images.labels)} images; make it smaller"
-        )
+    steps_per_epoch = dataset.steps_per_epoch(images, config.data.batch_size)
     game = build_game(config, images.shape)
     position = Position()
     changes: dict[str, Any] = {}
@@ -148,7 +144,7 @@ def _play(
         last_save = time.monotonic()
         while position.epoch < config.train.epochs:
             epoch, first_step = position.epoch, position.step
-            dataset = build_dataset(
+            batches = dataset.build_dataset(
                 images,
                 batch_size=config.data.batch_size,
                 latent_size=config.model.latent_size,
@@ -158,7 +154,7 @@ def _play(
             )
             log = StepLog(position)
             epoch_start = time.perf_counter()
-            for step, (x, _, z) in enumerate(dataset.create_tuple_iterator(num_epochs=1, do_copy=False), first_step):
+            for step, (x, _, z) in enumerate(batches.create_tuple_iterator(num_epochs=1, do_copy=False), first_step):
                 # One update of D, one of G.
                 log.add(train_step(x, z))
                 progress.update()
@@ -253,9 +249,8 @@ def require_finite(game: Game, *, epoch: int, step: int) -> None:
     Raises:
         NonFiniteError: a weight, statistic or moment is NaN or infinite.
     """
-    for parameter in game.parameters():
-        if not np.isfinite(parameter.asnumpy()).all():
-            raise NonFiniteError(f"`{parameter.name}` is no longer finite at epoch {epoch}, step {step}: {DIVERGED}")
+    if broken := checkpoint.not_finite({parameter.name: parameter.asnumpy() for parameter in game.parameters()}):
+        raise NonFiniteError(f"`{broken}` is no longer finite at epoch {epoch}, step {step}: {DIVERGED}")
 
 
 def describe(game: Game, images: Images, config: Config) -> str:

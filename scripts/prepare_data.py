@@ -11,6 +11,7 @@ from pathlib import Path
 import _clone  # noqa: F401  (makes this clone's gan_mnist importable)
 
 from gan_mnist import cli
+from gan_mnist.data import DEFAULT_FOLDERS
 from gan_mnist.data.digits import prepare_digits
 from gan_mnist.data.idx import check_mnist
 from gan_mnist.data.prepare import prepare_mnist
@@ -24,13 +25,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: MNIST_Data, for digits MNIST_Data/digits")
     options = parser.parse_args()
 
+    folder = options.out or Path(DEFAULT_FOLDERS[options.dataset])
     if options.dataset == "digits":
         if options.source is not None:
             raise UserError("--source is for --dataset mnist; the embedded digits come with scikit-learn: leave it out")
-        folder = options.out or Path("MNIST_Data/digits")
         prepare_digits(folder)
     else:
-        folder = options.out or Path("MNIST_Data")
         prepare_mnist(folder, source=options.source)
     train, test = check_mnist(folder, "train")[0], check_mnist(folder, "test")[0]
     print(f"{folder} is ready: {train} images for training, {test} for testing")

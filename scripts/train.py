@@ -44,11 +44,9 @@ def main() -> int:
     overrides += [f"name={arguments.run_name}"] if arguments.run_name else []
     overrides += [f"device={arguments.device}"] if arguments.device else []
     config = load(arguments.config, overrides)
-    return (
-        dry_run(config)
-        if arguments.dry_run
-        else train(config, resume=bool(arguments.resume), overwrite=arguments.overwrite)
-    )
+    if arguments.dry_run:
+        return dry_run(config)
+    return train(config, resume=bool(arguments.resume), overwrite=arguments.overwrite)
 
 
 def train(config: Config, *, resume: bool, overwrite: bool) -> int:

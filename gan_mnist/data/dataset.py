@@ -64,11 +64,22 @@ def build_dataset(
     Raises:
         UserError: there are fewer images than a batch needs.
     """
-    if len(images.labels) < batch_size:
-        raise UserError(f"data.batch_size is {batch_size}, but there are {len(images.labels)} images; make it smaller")
+    steps_per_epoch(images, batch_size)
     seed = [seed] if isinstance(seed, int) else seed
     batches = _Batches(images, batch_size=batch_size, latent_size=latent_size, seed=seed, epoch=epoch, first=first_step)
     return ds.GeneratorDataset(batches, COLUMNS, shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
+
+
+def steps_per_epoch(images: Images, batch_size: int) -> int:
+    """Whole batches in an epoch.
+
+    Raises:
+        UserError: there is none.
+    """
+    count = len(images.labels)
+    if count < batch_size:
+        raise UserError(f"data.batch_size is {batch_size}, but there are {count} images; make it smaller")
+    return count // batch_size
 
 
 def fixed_latents(count: int, latent_size: int, seed: int) -> np.ndarray:
