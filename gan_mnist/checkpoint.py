@@ -36,6 +36,8 @@ TYPES = {
 } | {"Bool": "?"}
 """MindSpore's names of element types, and NumPy's."""
 KINDS = {np.dtype(kind).newbyteorder("<").str: name for name, kind in TYPES.items()}
+AVERAGED = "average."
+"""Before the names of a network that is the moving average of another's weights (`gan_mnist.averaging`)."""
 LARGEST_FILE = 2**31
 """Bytes; a protobuf message can't be larger."""
 
@@ -55,7 +57,11 @@ def save(path: Path, parameters: Iterable[ms.Parameter], description: Mapping[st
         NonFiniteError: a parameter is NaN or infinite; nothing is written.
         UserError: the disk is full or the folder can't be written.
     """
-    arrays = {parameter.name: parameter.asnumpy() for parameter in parameters}
+    save_arrays(path, {parameter.name: parameter.asnumpy() for parameter in parameters}, description)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
+    """Write arrays by name; see `save`."""
     if broken := not_finite(arrays):
         raise NonFiniteError(f"`{broken}` is no longer finite: training has diverged")
     text = json.dumps({**description, "sha256": _digest(arrays, description)})
@@ -141,7 +147,8 @@ def save_network(path: Path, network: nn.Cell, spec: NetworkSpec, **progress: in
         spec: its description.
         progress: numbers to keep beside it, such as `epoch=199`.
     """
-    save(path, network.get_parameters(), {"network": spec.model_dump(mode="json"), **progress})
+    arrays = {parameter.name.removeprefix(AVERAGED): parameter.asnumpy() for parameter in network.get_parameters()}
+    save_arrays(path, arrays, {"network": spec.model_dump(mode="json"), **progress})
 
 
 def load_network(path: str | Path, role: Role) -> tuple[nn.Cell, NetworkSpec]:

@@ -62,17 +62,43 @@ class Loss(Section):
 
     name: str = "bce"
     """A name from `gan_mnist.losses.LOSSES`."""
+    smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """One-sided label smoothing: D is asked for 1 - smoothing on real images (Salimans et al. 2016, section 3.4)."""
 
 
-class Adam(Section):
-    """One Adam optimizer (Kingma & Ba 2015)."""
+class Schedule(Section):
+    """How a learning rate moves; see `gan_mnist.schedules`."""
 
+    name: Literal["constant", "linear", "cosine", "exponential", "step"] = "constant"
+    """`linear` and `cosine` fall to `final` over the whole run, `exponential` at every step by the factor `decay`,
+    `step` by that factor every `every` epochs."""
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """The first steps, over which the rate rises linearly."""
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The rate never falls below this fraction of `lr`."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The factor of `exponential` and `step`."""
+    every: PositiveInt = 50
+    """Epochs from one `step` to the next."""
+
+
+class Optimizer(Section):
+    """Adam (Kingma & Ba 2015), or stochastic gradient descent with momentum."""
+
+    name: Literal["adam", "momentum"] = "adam"
     lr: PositiveFloat = 2e-4
-    """Learning rate."""
+    """Learning rate, before the schedule."""
+    schedule: Schedule = Schedule()
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Decay of the gradient's running mean."""
+    """Adam's decay of the gradient's running mean."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the squared gradient's running mean."""
+    """Adam's decay of the squared gradient's running mean."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """The share of its last change that a weight repeats (`momentum` only)."""
+    final_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Where the momentum ends, rising or falling linearly, epoch by epoch; null for no change."""
+    momentum_epochs: PositiveInt = 250
+    """Epochs until `final_momentum` is reached."""
 
 
 class Train(Section):
@@ -82,6 +108,8 @@ class Train(Section):
     """Passes over the data, counted from the run's beginning (also when it is resumed)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """Seeds the initial weights, the shuffling and the latent codes."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay per step of an exponential moving average of G's weights, which is then what is saved and sampled."""
     log_every: PositiveInt = 10
     """Steps between two lines of the console and of metrics.jsonl."""
     on_nonfinite: Literal["stop", "rollback"] = "stop"
@@ -127,8 +155,8 @@ class Config(Section):
     data: Data = Data()
     model: Model = Model()
     loss: Loss = Loss()
-    optim_d: Adam = Adam()
-    optim_g: Adam = Adam()
+    optim_d: Optimizer = Optimizer()
+    optim_g: Optimizer = Optimizer()
     train: Train = Train()
     sample: Sample = Sample()
     checkpoint: Checkpoint = Checkpoint()

@@ -7,9 +7,13 @@ here use the non-saturating generator objective of the paper's section 3 (maximi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from mindspore import Tensor, ops
+
+from gan_mnist import config
+from gan_mnist.errors import UserError
 
 
 class Loss(NamedTuple):
@@ -31,11 +35,12 @@ def _bce_logits(logits: Tensor, target: Tensor) -> Tensor:
     return ops.binary_cross_entropy_with_logits(logits, target, reduction="mean")
 
 
-def _non_saturating(cross_entropy: Callable[[Tensor, Tensor], Tensor]) -> Loss:
-    """D: BCE(D(x), 1) + BCE(D(G(z)), 0).   G: BCE(D(G(z)), 1)."""
+def _non_saturating(cross_entropy: Callable[[Tensor, Tensor], Tensor], options: config.Loss) -> Loss:
+    """D: BCE(D(x), 1 - smoothing) + BCE(D(G(z)), 0).   G: BCE(D(G(z)), 1)."""
 
     def discriminator(real: Tensor, fake: Tensor) -> Tensor:
-        return cross_entropy(real, ops.ones_like(real)) + cross_entropy(fake, ops.zeros_like(fake))
+        target = ops.full_like(real, 1.0 - options.smoothing)
+        return cross_entropy(real, target) + cross_entropy(fake, ops.zeros_like(fake))
 
     def generator(fake: Tensor) -> Tensor:
         return cross_entropy(fake, ops.ones_like(fake))
@@ -43,7 +48,18 @@ def _non_saturating(cross_entropy: Callable[[Tensor, Tensor], Tensor]) -> Loss:
     return Loss(discriminator, generator)
 
 
-LOSSES: dict[str, Loss] = {
-    "bce": _non_saturating(_bce),
-    "bce_logits": _non_saturating(_bce_logits),
+LOSSES: dict[str, Callable[[config.Loss], Loss]] = {
+    "bce": partial(_non_saturating, _bce),
+    "bce_logits": partial(_non_saturating, _bce_logits),
 }
+
+
+def make_loss(options: config.Loss) -> Loss:
+    """The objective that a configuration asks for.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if options.name not in LOSSES:
+        raise UserError(f"loss.name is {options.name!r}; the known losses are: {', '.join(LOSSES)}")
+    return LOSSES[options.name](options)

@@ -23,7 +23,7 @@ from gan_mnist.errors import UserError
 
 NAME, PREVIOUS, NEXT = "TrainState.ckpt", "TrainState.previous.ckpt", "TrainState.next.ckpt"
 
-FIXED = ("model", "loss.name", "data.dataset", "data.batch_size", "data.limit", "train.seed", "sample")
+FIXED = ("model", "loss.name", "data.dataset", "data.batch_size", "data.limit", "train.seed", "train.ema", "sample")
 """Keys that a resumed run can't change: the rest of it would be another experiment under the same name."""
 
 
@@ -108,7 +108,9 @@ def restore(
     Raises:
         UserError: the configuration or the data changes what must stay, or a parameter does not fit.
     """
-    changes = changed(state.description["config"], config.model_dump(mode="json"))
+    # Through Config, so that a key added since counts as its default.
+    before = Config.model_validate(state.description["config"])
+    changes = changed(before.model_dump(mode="json"), config.model_dump(mode="json"))
     for key, (old, new) in changes.items():
         if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED):
             raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from gan_mnist import config
@@ -13,12 +14,23 @@ from gan_mnist.losses import Loss
 TrainStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
-def make_adam(network: nn.Cell, options: config.Adam, *, prefix: str) -> nn.Adam:
-    """Adam over a network's trainable parameters; what it owns itself is named with `prefix`.
+def make_optimizer(network: nn.Cell, options: config.Optimizer, *, rates: np.ndarray, prefix: str) -> nn.Optimizer:
+    """The optimizer of a network's trainable parameters; what it owns itself is named with `prefix`.
 
     `Optimizer.update_parameters_name` would rename the network's parameters too, which checkpoints know by name.
+
+    Args:
+        network: what it trains.
+        options: its settings.
+        rates: the learning rate of every step (`schedules.learning_rates`).
+        prefix: such as `optim_g.`.
     """
-    optimizer = nn.Adam(network.trainable_params(), learning_rate=options.lr, beta1=options.beta1, beta2=options.beta2)
+    weights = network.trainable_params()
+    rate = rates.tolist() if np.ptp(rates) else options.lr
+    if options.name == "adam":
+        optimizer = nn.Adam(weights, learning_rate=rate, beta1=options.beta1, beta2=options.beta2)
+    else:
+        optimizer = nn.Momentum(weights, learning_rate=rate, momentum=options.momentum)
     for parameter in own_parameters(optimizer, network):
         parameter.name = prefix + parameter.name
     return optimizer

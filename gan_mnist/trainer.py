@@ -8,53 +8,35 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn
 from scipy.special import expit
 from tqdm import tqdm
 
-from gan_mnist import checkpoint, files, imaging, report, runtime, sampling, state
+from gan_mnist import checkpoint, files, imaging, report, rundir, runtime, sampling, state
 from gan_mnist.config import Config
 from gan_mnist.data import Images, dataset, load_images
 from gan_mnist.data.dataset import fixed_latents
 from gan_mnist.errors import NonFiniteError, UserError
+from gan_mnist.game import Game, build_game, set_momentum
 from gan_mnist.interrupts import Interrupt
-from gan_mnist.losses import LOSSES
+from gan_mnist.losses import make_loss
 from gan_mnist.metrics import parzen
-from gan_mnist.models import NetworkSpec, build_network, network_spec, parameter_count
-from gan_mnist.rundir import RunDir, now
+from gan_mnist.models import NetworkSpec, parameter_count
+from gan_mnist.rundir import RunDir
 from gan_mnist.state import Position
-from gan_mnist.steps import make_adam, make_train_step, own_parameters
+from gan_mnist.steps import make_train_step
 
 STATISTICS = ("loss_d", "loss_g", "d_real", "d_fake")
 """What is logged of every step: both losses, and D's mean probability for real and for generated images."""
+SETTLING = 1000
+"""Latent codes that give the averaged generator's BatchNorm its statistics."""
 MOST_DETOURS = 3
 """Rollbacks after non-finite values before the run gives up."""
 
 DIVERGED = "training has diverged; the last good state is kept; try smaller optim_d.lr and optim_g.lr"
-
-
-class Game(NamedTuple):
-    """The two players and their optimizers."""
-
-    G: nn.Cell
-    D: nn.Cell
-    spec_g: NetworkSpec
-    spec_d: NetworkSpec
-    optim_g: nn.Optimizer
-    optim_d: nn.Optimizer
-
-    def parameters(self) -> list[ms.Parameter]:
-        """All that training changes: weights, BatchNorm statistics, and the optimizers' own.
-
-        Not the learning rates: they belong to the configuration, and restoring them would undo a change of it.
-        """
-        own = own_parameters(self.optim_g, self.G) + own_parameters(self.optim_d, self.D)
-        own = [parameter for parameter in own if not parameter.name.endswith("learning_rate")]
-        return [*self.G.get_parameters(), *self.D.get_parameters(), *own]
 
 
 def train(config: Config, images: Images, run: RunDir, *, interrupt: Interrupt, resume: bool = False) -> int:
@@ -102,7 +84,7 @@ def _play(
     """Play the game from the start, or from the saved state, to the end; see `train`."""
     # Players: fresh, pretrained, or as they were when the run stopped.
     steps_per_epoch = dataset.steps_per_epoch(images, config.data.batch_size)
-    game = build_game(config, images.shape)
+    game = build_game(config, images.shape, steps_per_epoch=steps_per_epoch)
     position = Position()
     changes: dict[str, Any] = {}
     data = state.fingerprint(images)
@@ -110,11 +92,12 @@ def _play(
     if saved:
         position, changes = state.restore(*saved, game.parameters(), config, data)
         position.detour += detour
-    train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, LOSSES[config.loss.name])
-    draw = sampling.compiled(game.G)
+    train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, make_loss(config.loss))
+    draw = sampling.compiled(game.sampled)
     sample_latents = fixed_latents(
         config.sample.rows * config.sample.columns, config.model.latent_size, config.sample.seed
     )
+    settling_latents = ms.Tensor(fixed_latents(SETTLING, config.model.latent_size, config.sample.seed))
     referee = Referee(config) if config.checkpoint.keep == "best" else None
 
     # The run directory: a fresh one, or the old one without what came after the saved state.
@@ -123,10 +106,10 @@ def _play(
     files.write_text(run.config, config.to_yaml())
     facts: dict[str, Any] = {"seed": config.train.seed, "steps_per_epoch": steps_per_epoch}
     if saved:
-        record = {"at": [position.epoch, position.step], "time": now(), "changes": changes}
+        record = {"at": [position.epoch, position.step], "time": rundir.now(), "changes": changes}
         facts["resumed"] = [*run.read_record().get("resumed", []), record]
     else:
-        facts["started"] = now()
+        facts["started"] = rundir.now()
     run.write_record("running", **facts, **runtime.record(device))
     run.keep_metrics_before(position.epoch, position.step)
     for folder in (run.path, run.checkpoints, run.images):
@@ -152,11 +135,14 @@ def _play(
                 epoch=epoch,
                 first_step=first_step,
             )
+            set_momentum(game, config, epoch=epoch)
             log = StepLog(position)
             epoch_start = time.perf_counter()
             for step, (x, _, z) in enumerate(batches.create_tuple_iterator(num_epochs=1, do_copy=False), first_step):
                 # One update of D, one of G.
                 log.add(train_step(x, z))
+                if game.average:
+                    game.average.follow(epoch * steps_per_epoch + step + 1)
                 progress.update()
 
                 # Log.
@@ -164,7 +150,8 @@ def _play(
                 if step % config.train.log_every == 0 or last:
                     statistics, seconds = log.fold()
                     entry = {"epoch": epoch, "step": step, **statistics}
-                    entry |= {"lr_d": config.optim_d.lr, "lr_g": config.optim_g.lr}
+                    now = epoch * steps_per_epoch + step
+                    entry |= {"lr_d": float(game.rates_d[now]), "lr_g": float(game.rates_g[now])}
                     entry["images_per_s"] = round(config.data.batch_size / seconds, 1)
                     if last:
                         entry |= log.means(steps_per_epoch)
@@ -188,10 +175,12 @@ def _play(
             require_finite(game, epoch=epoch, step=steps_per_epoch - 1)
 
             # Samples from the same latents every epoch, checkpoints, and last the state that says all this is done.
-            samples = sampling.generate(game.G, sample_latents, forward=draw)
+            if game.average:
+                game.average.settle(settling_latents)
+            samples = sampling.generate(game.sampled, sample_latents, forward=draw)
             grid = imaging.grid(samples, rows=config.sample.rows, columns=config.sample.columns)
             imaging.write_png(run.images / f"epoch_{epoch:04d}.png", grid)
-            for network, spec in ((game.G, game.spec_g), (game.D, game.spec_d)):
+            for network, spec in ((game.sampled, game.spec_g), (game.D, game.spec_d)):
                 checkpoint.save_network(network_path(run, spec, epoch), network, spec, epoch=epoch)
             if referee:
                 referee.judge(game, position)
@@ -217,30 +206,6 @@ def _stop(run: RunDir, interrupt: Interrupt, position: Position) -> int:
         file=sys.stderr,
     )
     return interrupt.exit_status
-
-
-def build_game(config: Config, image_shape: tuple[int, int, int]) -> Game:
-    """Build both networks, fresh or from pretrained weights, and their optimizers.
-
-    Args:
-        config: the resolved configuration.
-        image_shape: (channels, height, width) of an image.
-
-    Raises:
-        UserError: an option or a checkpoint does not fit.
-    """
-    if config.loss.name not in LOSSES:
-        raise UserError(f"loss.name is {config.loss.name!r}; the known losses are: {', '.join(LOSSES)}")
-    ms.set_seed(config.train.seed)
-    spec_g = network_spec(config.model, "generator", image_shape)
-    spec_d = network_spec(config.model, "discriminator", image_shape)
-    G, D = build_network(spec_g), build_network(spec_d)
-    for network, path in ((G, config.pretrained.generator), (D, config.pretrained.discriminator)):
-        if path is not None:
-            checkpoint.restore(network, checkpoint.load(path), path)
-    optim_g = make_adam(G, config.optim_g, prefix="optim_g.")
-    optim_d = make_adam(D, config.optim_d, prefix="optim_d.")
-    return Game(G.set_train(), D.set_train(), spec_g, spec_d, optim_g, optim_d)
 
 
 def require_finite(game: Game, *, epoch: int, step: int) -> None:
@@ -317,7 +282,7 @@ class Referee:
 
     def judge(self, game: Game, position: Position) -> None:
         """Enter the epoch into the position if it is the best so far."""
-        samples = sampling.generate(game.G, self.latents).reshape(self.SAMPLES, -1) / 255
+        samples = sampling.generate(game.sampled, self.latents).reshape(self.SAMPLES, -1) / 255
         score = float(parzen.log_likelihood(self.points, samples, sigma=self.SIGMA).mean())
         if position.best is None or score > position.best:
             position.best, position.best_epoch = score, position.epoch

@@ -46,7 +46,7 @@ def test_every_recipe_loads_and_survives_a_round_trip(path: Path, tmp_path: Path
 
 def test_mnist_is_the_courses_recipe() -> None:
     mnist = config.load(ROOT / "configs" / "mnist.yaml")
-    assert mnist.optim_d == mnist.optim_g == config.Adam(lr=2e-4, beta1=0.5, beta2=0.999)
+    assert mnist.optim_d == mnist.optim_g == config.Optimizer(lr=2e-4, beta1=0.5, beta2=0.999)
     assert (mnist.train.epochs, mnist.data.batch_size, mnist.model.latent_size, mnist.sample.seed) == (
         200,
         128,
@@ -153,6 +153,20 @@ def test_a_key_like_no_other_is_refused_with_the_known_ones(recipe: Path) -> Non
         "optim_d.beta1=-0.1",
         "optim_d.beta2=1.0",
         "optim_d.beta2=x",
+        "optim_g.name=sgd",
+        "optim_g.momentum=1",
+        "optim_g.final_momentum=1.5",
+        "optim_g.momentum_epochs=0",
+        "optim_g.schedule.name=polynomial",
+        "optim_g.schedule.warmup=-1",
+        "optim_g.schedule.final=2",
+        "optim_g.schedule.decay=0",
+        "optim_g.schedule.decay=1.1",
+        "optim_g.schedule.every=0",
+        "loss.smoothing=0.5",
+        "loss.smoothing=-0.1",
+        "train.ema=1",
+        "train.ema=0",
         "checkpoint.keep=0",
         "checkpoint.keep=some",
         "checkpoint.keep=true",

@@ -7,7 +7,8 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from gan_mnist.losses import LOSSES, Loss
+from gan_mnist import config
+from gan_mnist.losses import LOSSES, Loss, make_loss
 
 MODERATE = np.random.default_rng(0).normal(0, 3, (2, 64, 1)).astype(np.float32)
 
@@ -30,6 +31,10 @@ def discriminator(loss: Loss, real: np.ndarray, fake: np.ndarray) -> tuple[float
     """D's loss, and its gradients by the logits of real images and of fakes."""
     value, (by_real, by_fake) = compiled(loss.discriminator, (0, 1))(ms.Tensor(real), ms.Tensor(fake))
     return float(value.asnumpy()), by_real.asnumpy(), by_fake.asnumpy()
+
+
+def named(name: str) -> Loss:
+    return make_loss(config.Loss(name=name))
 
 
 def generator(loss: Loss, fake: np.ndarray) -> tuple[float, np.ndarray]:
@@ -55,8 +60,8 @@ def expected_generator(fake: np.ndarray) -> tuple[float, np.ndarray]:
 def test_loss_and_gradient_are_the_papers(name: str) -> None:
     real, fake = MODERATE
     for got, expected in (
-        (discriminator(LOSSES[name], real, fake), expected_discriminator(real, fake)),
-        (generator(LOSSES[name], fake), expected_generator(fake)),
+        (discriminator(named(name), real, fake), expected_discriminator(real, fake)),
+        (generator(named(name), fake), expected_generator(fake)),
     ):
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-6)
@@ -64,14 +69,14 @@ def test_loss_and_gradient_are_the_papers(name: str) -> None:
 
 def test_at_equilibrium_the_losses_are_2_ln_2_and_ln_2() -> None:
     undecided = np.zeros((8, 1), np.float32)
-    for loss in LOSSES.values():
+    for loss in map(named, LOSSES):
         assert discriminator(loss, undecided, undecided)[0] == pytest.approx(2 * np.log(2), rel=1e-6)
         assert generator(loss, undecided)[0] == pytest.approx(np.log(2), rel=1e-6)
 
 
 def test_bce_equals_bce_logits_where_d_is_not_too_sure() -> None:
     real, fake = MODERATE
-    plain, stable = LOSSES["bce"], LOSSES["bce_logits"]
+    plain, stable = named("bce"), named("bce_logits")
     for one, other in zip(discriminator(plain, real, fake), discriminator(stable, real, fake), strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-6)
 
@@ -81,8 +86,8 @@ def test_bce_equals_bce_logits_where_d_is_not_too_sure() -> None:
 def test_bce_logits_is_exact_however_sure_d_is(real: float, fake: float) -> None:
     x, y = np.full((4, 1), real, np.float32), np.full((4, 1), fake, np.float32)
     for got, expected in (
-        (discriminator(LOSSES["bce_logits"], x, y), expected_discriminator(x, y)),
-        (generator(LOSSES["bce_logits"], y), expected_generator(y)),
+        (discriminator(named("bce_logits"), x, y), expected_discriminator(x, y)),
+        (generator(named("bce_logits"), y), expected_generator(y)),
     ):
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-20)
@@ -91,13 +96,16 @@ def test_bce_logits_is_exact_however_sure_d_is(real: float, fake: float) -> None
 @pytest.mark.parametrize("logit", [-1000.0, -50.0, 50.0, 1000.0])
 def test_bce_stays_finite_however_sure_d_is(logit: float) -> None:
     logits = np.full((4, 1), logit, np.float32)
-    for value in (*discriminator(LOSSES["bce"], logits, -logits), *generator(LOSSES["bce"], logits)):
+    for value in (
+        *discriminator(named("bce"), logits, -logits),
+        *generator(named("bce"), logits),
+    ):
         assert np.isfinite(value).all()
 
 
 def test_a_batch_counts_by_its_mean_not_its_sum() -> None:
     real, fake = MODERATE
-    for loss in LOSSES.values():
+    for loss in map(named, LOSSES):
         once = discriminator(loss, real, fake)[0]
         twice = discriminator(loss, np.concatenate([real, real]), np.concatenate([fake, fake]))[0]
         assert once == pytest.approx(twice, rel=1e-5)
@@ -105,3 +113,16 @@ def test_a_batch_counts_by_its_mean_not_its_sum() -> None:
 
 def test_every_loss_is_covered_here() -> None:
     assert set(LOSSES) == {"bce", "bce_logits"}, "give the new loss its closed form in this file"
+
+
+@pytest.mark.parametrize("name", ["bce", "bce_logits"])
+def test_smoothing_asks_less_of_d_on_real_images_only(name: str) -> None:
+    real, fake = MODERATE
+    smooth = make_loss(config.Loss(name=name, smoothing=0.1))
+    value, by_real, by_fake = discriminator(smooth, real, fake)
+    x, y = real.astype(np.float64), fake.astype(np.float64)
+    expected = 0.9 * softplus(-x).mean() + 0.1 * softplus(x).mean() + softplus(y).mean()
+    assert value == pytest.approx(expected, rel=2e-4)
+    np.testing.assert_allclose(by_real, (sigmoid(x) - 0.9) / x.size, rtol=2e-4, atol=2e-6)
+    np.testing.assert_allclose(by_fake, sigmoid(y) / y.size, rtol=2e-4, atol=2e-6)
+    np.testing.assert_allclose(generator(smooth, fake)[1], expected_generator(fake)[1], rtol=2e-4, atol=2e-6)

@@ -25,6 +25,12 @@ TIMINGS = {"images_per_s", "epoch_s"}
 
 EPOCHS = 4
 RECIPE = ["data.limit=640", "data.batch_size=32", f"train.epochs={EPOCHS}", "train.log_every=3"]  # 20 steps an epoch
+# All that has a state of its own: the average of G's weights, both optimizers, a schedule, a momentum that grows.
+RECIPE += [
+    "train.ema=0.9",
+    "optim_d={name: momentum, lr: 0.01, momentum: 0.5, final_momentum: 0.7, momentum_epochs: 3}",
+]
+RECIPE += ["optim_d.schedule={name: exponential, decay: 0.99, warmup: 10}"]
 
 
 @pytest.fixture(scope="module")
@@ -216,13 +222,13 @@ def test_what_cannot_change_is_refused_by_name(
 def test_another_learning_rate_takes_effect_and_is_recorded(
     stopped: Path, straight: dict[str, object], train: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    assert train(stopped, "--resume", "optim_d.lr=1e-3").returncode == 0
+    assert train(stopped, "--resume", "optim_g.lr=1e-3").returncode == 0
     changed = contents(stopped)
-    assert changed["Discriminator1.ckpt"] == straight["Discriminator1.ckpt"]
-    assert changed["Discriminator2.ckpt"] != straight["Discriminator2.ckpt"]
-    assert [line["lr_d"] for line in changed["metrics"]][-1] == 1e-3  # type: ignore[union-attr]
+    assert changed["Generator1.ckpt"] == straight["Generator1.ckpt"]
+    assert changed["Generator2.ckpt"] != straight["Generator2.ckpt"]
+    assert [line["lr_g"] for line in changed["metrics"]][-1] == 1e-3  # type: ignore[union-attr]
     record = json.loads((stopped / "result/quickstart/run.json").read_text())
-    assert record["resumed"][0]["changes"]["optim_d.lr"] == [2e-4, 1e-3]
+    assert record["resumed"][0]["changes"]["optim_g.lr"] == [2e-4, 1e-3]
 
 
 def test_divergence_stops_with_the_last_good_state_kept(

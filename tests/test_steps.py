@@ -9,10 +9,10 @@ import pytest
 from mindspore import nn, ops
 from reference import ReferenceGAN
 
-from gan_mnist.config import Adam
-from gan_mnist.losses import LOSSES
+from gan_mnist.config import Loss, Optimizer
+from gan_mnist.losses import make_loss
 from gan_mnist.models import NetworkSpec, build_network, dense, layers
-from gan_mnist.steps import make_adam, make_train_step, own_parameters
+from gan_mnist.steps import make_optimizer, make_train_step, own_parameters
 
 STEPS, BATCH = 50, 128
 IMAGE = (1, 28, 28)
@@ -79,8 +79,10 @@ def our_networks() -> tuple[nn.Cell, nn.Cell]:
 
 
 def our_step(G: nn.Cell, D: nn.Cell, loss: str = "bce") -> Callable[..., tuple[ms.Tensor, ...]]:
-    optim_g, optim_d = make_adam(G, Adam(), prefix="optim_g."), make_adam(D, Adam(), prefix="optim_d.")
-    return make_train_step(G, D, optim_g, optim_d, LOSSES[loss])
+    rates = np.full(1, 2e-4)
+    optim_g = make_optimizer(G, Optimizer(), rates=rates, prefix="optim_g.")
+    optim_d = make_optimizer(D, Optimizer(), rates=rates, prefix="optim_d.")
+    return make_train_step(G, D, optim_g, optim_d, make_loss(Loss(name=loss)))
 
 
 def arrays(network: nn.Cell) -> dict[str, np.ndarray]:

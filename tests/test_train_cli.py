@@ -291,11 +291,11 @@ def resolved(recipe: list[str], *overrides: str) -> config.Config:
 def test_a_game_that_cannot_be_built_is_refused(
     recipe: list[str], trained_run: Path, override: str, message: str
 ) -> None:
-    from gan_mnist import trainer
+    from gan_mnist.game import build_game
 
     overrides = [f"pretrained.generator={trained_run}/checkpoints/Generator1.ckpt", override]
     with pytest.raises(UserError, match=message):
-        trainer.build_game(resolved(recipe, *overrides), (1, 28, 28))
+        build_game(resolved(recipe, *overrides), (1, 28, 28), steps_per_epoch=1)
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_a_run_is_made(

@@ -21,6 +21,9 @@ from mindspore.ops import operations as P  # noqa: N812 (MindSpore's own name fo
 from mindspore.ops.operations import _grad_ops
 from mindspore.ops.primitive import constexpr
 
+MOMENTUM = 0.9
+"""BatchNorm's, in MindSpore's convention: moving = 0.9 moving + 0.1 batch."""
+
 _matmul = P.MatMul()
 _bias_add = P.BiasAdd()  # Adds a row to every row, much faster than a broadcasting Add.
 _relu_grad = _grad_ops.ReluGrad()
@@ -42,7 +45,7 @@ def dense(width_in: int, width_out: int, *, train_bias: bool = True) -> nn.Cell:
 
 def batch_norm(width: int) -> nn.Cell:
     """Batch normalisation over (N, width), eps 1e-5, MindSpore's momentum 0.9 (Ioffe & Szegedy 2015)."""
-    return BatchNorm1d(width) if _on_cpu() else nn.BatchNorm1d(width, eps=1e-5, momentum=0.9)
+    return BatchNorm1d(width) if _on_cpu() else nn.BatchNorm1d(width, eps=1e-5, momentum=MOMENTUM)
 
 
 def leaky_relu(alpha: float) -> nn.Cell:
@@ -147,7 +150,7 @@ class _Normalize(nn.Cell):
 class BatchNorm1d(nn.Cell):
     """`nn.BatchNorm1d` over (N, C); moving = momentum moving + (1 - momentum) batch: MindSpore's convention."""
 
-    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.9) -> None:
+    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = MOMENTUM) -> None:
         super().__init__()
         self.eps = eps
         self.momentum = momentum
