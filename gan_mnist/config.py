@@ -20,6 +20,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from gan_mnist.errors import UserError
 
 Device = Literal["auto", "CPU", "GPU", "Ascend"]
+Latent = Literal["normal", "uniform", "uniform01"]
+"""Distributions of z: N(0, 1), U(-1, 1), U(0, 1), each entry on its own."""
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
 """Widths of a network's hidden layers."""
 NetworkOptions = dict[str, bool | int | float | str | list[int]]
@@ -50,7 +52,9 @@ class Model(Section):
     name: str = "dense"
     """The architecture, a name from `gan_mnist.models.MODELS`."""
     latent_size: PositiveInt = 100
-    """Length of the latent code z ~ N(0, 1)."""
+    """Length of the latent code z."""
+    latent: Latent = "normal"
+    """What z is drawn from."""
     generator: NetworkOptions = {}
     """Keyword arguments of the Generator, such as `hidden: [128, 256, 512, 1024]`."""
     discriminator: NetworkOptions = {}
@@ -62,6 +66,8 @@ class Loss(Section):
 
     name: str = "bce"
     """A name from `gan_mnist.losses.LOSSES`."""
+    halve_d: bool = False
+    """Halve D's loss: the mean over real and generated images instead of the sum, which slows D down."""
     smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """One-sided label smoothing: D is asked for 1 - smoothing on real images (Salimans et al. 2016, section 3.4)."""
 

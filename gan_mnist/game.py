@@ -11,6 +11,7 @@ from mindspore import nn, ops
 from gan_mnist import checkpoint, schedules
 from gan_mnist.averaging import Average
 from gan_mnist.config import Config
+from gan_mnist.losses import Loss, make_loss
 from gan_mnist.models import NetworkSpec, build_network, network_spec
 from gan_mnist.steps import make_optimizer, own_parameters
 
@@ -27,6 +28,7 @@ class Game(NamedTuple):
     rates_g: np.ndarray
     """G's learning rate at every step of the run."""
     rates_d: np.ndarray
+    loss: Loss
     average: Average | None
     """The moving average of G's weights (`train.ema`)."""
 
@@ -34,6 +36,11 @@ class Game(NamedTuple):
     def sampled(self) -> nn.Cell:
         """The generator that is saved, sampled and judged."""
         return self.average.network if self.average else self.G
+
+    @property
+    def noise_size(self) -> int:
+        """Random numbers that D needs for each image; see `models`."""
+        return getattr(self.D, "noise_size", 0)
 
     def parameters(self) -> list[ms.Parameter]:
         """All that training changes: weights, BatchNorm statistics, the average, and the optimizers' own.
@@ -57,6 +64,7 @@ def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_e
     Raises:
         UserError: an option or a checkpoint does not fit.
     """
+    loss = make_loss(config.loss)
     ms.set_seed(config.train.seed)
     spec_g = network_spec(config.model, "generator", image_shape)
     spec_d = network_spec(config.model, "discriminator", image_shape)
@@ -71,7 +79,7 @@ def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_e
     optim_g = make_optimizer(G, config.optim_g, rates=rates_g, prefix="optim_g.")
     optim_d = make_optimizer(D, config.optim_d, rates=rates_d, prefix="optim_d.")
     average = Average(G, build_network(spec_g), decay=config.train.ema) if config.train.ema else None
-    return Game(G.set_train(), D.set_train(), spec_g, spec_d, optim_g, optim_d, rates_g, rates_d, average)
+    return Game(G.set_train(), D.set_train(), spec_g, spec_d, optim_g, optim_d, rates_g, rates_d, loss, average)
 
 
 def set_momentum(game: Game, config: Config, *, epoch: int) -> None:

@@ -62,4 +62,10 @@ def make_loss(options: config.Loss) -> Loss:
     """
     if options.name not in LOSSES:
         raise UserError(f"loss.name is {options.name!r}; the known losses are: {', '.join(LOSSES)}")
-    return LOSSES[options.name](options)
+    loss = LOSSES[options.name](options)
+    whole = loss.discriminator
+
+    def half(real: Tensor, fake: Tensor) -> Tensor:
+        return 0.5 * whole(real, fake)
+
+    return loss._replace(discriminator=half) if options.halve_d else loss

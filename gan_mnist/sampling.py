@@ -11,9 +11,10 @@ import numpy as np
 from mindspore import nn
 
 from gan_mnist import checkpoint, files, imaging, runtime
-from gan_mnist.config import Device
-from gan_mnist.data.dataset import fixed_latents
+from gan_mnist.config import Device, Latent
 from gan_mnist.errors import UserError
+from gan_mnist.latents import fixed_latents
+from gan_mnist.models import NetworkSpec
 
 BATCH = 1000
 """Latent codes that pass through G at once; bounds the memory for large counts."""
@@ -57,19 +58,24 @@ def generate(G: nn.Cell, latents: np.ndarray, *, mode: Mode = "eval", forward: F
     return images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
 
 
-def walk(latents: np.ndarray, *, steps: int) -> np.ndarray:
+def walk(latents: np.ndarray, *, steps: int, latent: Latent = "normal") -> np.ndarray:
     """Go from latent code to latent code along great circles: slerp (Shoemake 1985; White 2016 for latent codes).
 
     Codes from N(0, 1) lie near a sphere, and a straight line would cut through its empty inside. The direction turns at
-    constant speed, the length changes linearly.
+    constant speed, the length changes linearly. Uniform codes fill a cube, and the straight line stays in it.
 
     Args:
         latents: (K, latent_size), K >= 2.
         steps: points from each code to the next, the first included.
+        latent: what the codes were drawn from.
 
     Returns:
         ((K-1)*steps + 1, latent_size) float32; it begins with the first code and ends with the last.
     """
+    if latent != "normal":
+        share = np.arange(steps)[:, None] / steps
+        lines = [start + share * (end - start) for start, end in zip(latents[:-1], latents[1:])]
+        return np.concatenate([*lines, latents[-1:]]).astype(np.float32)
     path = []
     for start, end in zip(latents[:-1].astype(np.float64), latents[1:].astype(np.float64)):
         length_start, length_end = np.linalg.norm(start), np.linalg.norm(end)
@@ -89,7 +95,7 @@ class Sampler(NamedTuple):
     """A trained generator, and the files that can be made with it."""
 
     G: nn.Cell
-    latent_size: int
+    spec: NetworkSpec
     ckpt: Path
     mode: Mode
 
@@ -103,11 +109,15 @@ class Sampler(NamedTuple):
         path = checkpoint.find(ckpt)
         runtime.start(device, seed=0)
         G, spec = checkpoint.load_network(path, "generator")
-        return cls(G, spec.latent_size, path, mode)
+        return cls(G, spec, path, mode)
 
     def draw(self, count: int, *, seed: int) -> np.ndarray:
         """`count` images, uint8 (count, H, W): the first ones are the same for any count (in evaluation mode)."""
-        return generate(self.G, fixed_latents(count, self.latent_size, seed), mode=self.mode)
+        return generate(self.G, self.latents(count, seed=seed), mode=self.mode)
+
+    def latents(self, count: int, *, seed: int) -> np.ndarray:
+        """`count` latent codes as this generator expects them, (count, latent_size) float32."""
+        return fixed_latents(count, self.spec.latent_size, seed, self.spec.latent)
 
     def write_grid(self, rows: int, columns: int, *, seed: int, out: Path | None = None) -> Path:
         """Write a grid of images as PNG (or, if `out` ends in .npy, as an array); returns the file's path."""
@@ -140,7 +150,7 @@ class Sampler(NamedTuple):
             raise UserError("--interpolate needs at least 2 codes to walk between")
         out = out or self._default(f"seed{seed}_walk{codes}.png")
         _require_suffix(out, ".png")
-        path = walk(fixed_latents(codes, self.latent_size, seed), steps=steps)
+        path = walk(self.latents(codes, seed=seed), steps=steps, latent=self.spec.latent)
         images = generate(self.G, path, mode=self.mode)
         # Each row begins at a code and ends at the next one, which begins the next row.
         rows = np.concatenate([images[row * steps : (row + 1) * steps + 1] for row in range(codes - 1)])

@@ -11,7 +11,7 @@ from mindspore import Tensor, nn, ops
 from gan_mnist import config
 from gan_mnist.losses import Loss
 
-TrainStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+TrainStep = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 def make_optimizer(network: nn.Cell, options: config.Optimizer, *, rates: np.ndarray, prefix: str) -> nn.Optimizer:
@@ -50,35 +50,39 @@ def make_train_step(G: nn.Cell, D: nn.Cell, optim_g: nn.Optimizer, optim_d: nn.O
 
     G does not change between the two updates, so its forward pass runs once and serves both.
 
+    A D that draws at random (dropout: `models`) is handed numbers from U(0, 1) instead, so that a step is a function of
+    its arguments: G's update sees the same ones for its images as D's did.
+
     Returns:
-        train_step(x, z): real images x (N, C, H, W) in [-1, 1], latent codes z (N, latent_size) -> loss_d, loss_g, and
-        the logits (N, 1) of x and of G(z) that D's update saw.
+        train_step(x, z, *noise): real images x (N, C, H, W) in [-1, 1], latent codes z (N, latent_size), and for a D
+        with `noise_size` the numbers (2 N, noise_size) for real and generated images -> loss_d, loss_g, and the logits
+        (N, 1) of x and of G(z) that D's update saw.
     """
     loss_of_d, loss_of_g = loss
     # Real and generated images go through D as one batch, unless D's BatchNorm would mix their statistics.
     jointly = not any(parameter.name.endswith("moving_mean") for parameter in D.get_parameters())
 
-    def d_loss(x: Tensor, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def d_loss(x: Tensor, fake: Tensor, *noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if jointly:
-            real_logits, fake_logits = ops.split(D.logits(ops.concat((x, fake))), x.shape[0])
+            real_logits, fake_logits = ops.split(D.logits(ops.concat((x, fake)), *noise), x.shape[0])
         else:
             real_logits, fake_logits = D.logits(x), D.logits(fake)
         return loss_of_d(real_logits, fake_logits), real_logits, fake_logits
 
-    def g_loss(fake: Tensor) -> Tensor:
-        return loss_of_g(D.logits(fake))
+    def g_loss(fake: Tensor, *noise: Tensor) -> Tensor:
+        return loss_of_g(D.logits(fake, *noise))
 
     d_gradient = ms.value_and_grad(d_loss, None, optim_d.parameters, has_aux=True)
     gradient_of_fake = ms.value_and_grad(g_loss, 0)
 
     @ms.jit(jit_level="O1")
-    def train_step(x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def train_step(x: Tensor, z: Tensor, *noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         fake, g_backward = ms.vjp(G, z, weights=optim_g.parameters)
 
-        (loss_d, real_logits, fake_logits), gradients = d_gradient(x, fake)
+        (loss_d, real_logits, fake_logits), gradients = d_gradient(x, fake, *noise)
         optim_d(gradients)
 
-        loss_g, fake_gradient = gradient_of_fake(fake)
+        loss_g, fake_gradient = gradient_of_fake(fake, *[numbers[x.shape[0] :] for numbers in noise])
         _, gradients = g_backward(fake_gradient)
         optim_g(gradients)
         return loss_d, loss_g, real_logits, fake_logits

@@ -18,11 +18,10 @@ from tqdm import tqdm
 from gan_mnist import checkpoint, files, imaging, report, rundir, runtime, sampling, state
 from gan_mnist.config import Config
 from gan_mnist.data import Images, dataset, load_images
-from gan_mnist.data.dataset import fixed_latents
 from gan_mnist.errors import NonFiniteError, UserError
 from gan_mnist.game import Game, build_game, set_momentum
 from gan_mnist.interrupts import Interrupt
-from gan_mnist.losses import make_loss
+from gan_mnist.latents import fixed_latents
 from gan_mnist.metrics import parzen
 from gan_mnist.models import NetworkSpec, parameter_count
 from gan_mnist.rundir import RunDir
@@ -92,12 +91,11 @@ def _play(
     if saved:
         position, changes = state.restore(*saved, game.parameters(), config, data)
         position.detour += detour
-    train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, make_loss(config.loss))
+    train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, game.loss)
     draw = sampling.compiled(game.sampled)
-    sample_latents = fixed_latents(
-        config.sample.rows * config.sample.columns, config.model.latent_size, config.sample.seed
-    )
-    settling_latents = ms.Tensor(fixed_latents(SETTLING, config.model.latent_size, config.sample.seed))
+    seed, latent = config.sample.seed, config.model.latent
+    sample_latents = fixed_latents(config.sample.rows * config.sample.columns, config.model.latent_size, seed, latent)
+    settling_latents = ms.Tensor(fixed_latents(SETTLING, config.model.latent_size, seed, latent))
     referee = Referee(config) if config.checkpoint.keep == "best" else None
 
     # The run directory: a fresh one, or the old one without what came after the saved state.
@@ -130,7 +128,8 @@ def _play(
             batches = dataset.build_dataset(
                 images,
                 batch_size=config.data.batch_size,
-                latent_size=config.model.latent_size,
+                model=config.model,
+                noise_size=game.noise_size,
                 seed=[config.train.seed, position.detour] if position.detour else config.train.seed,
                 epoch=epoch,
                 first_step=first_step,
@@ -138,9 +137,11 @@ def _play(
             set_momentum(game, config, epoch=epoch)
             log = StepLog(position)
             epoch_start = time.perf_counter()
-            for step, (x, _, z) in enumerate(batches.create_tuple_iterator(num_epochs=1, do_copy=False), first_step):
+            for step, (x, _, *drawn) in enumerate(
+                batches.create_tuple_iterator(num_epochs=1, do_copy=False), first_step
+            ):
                 # One update of D, one of G.
-                log.add(train_step(x, z))
+                log.add(train_step(x, *drawn))
                 if game.average:
                     game.average.follow(epoch * steps_per_epoch + step + 1)
                 progress.update()
@@ -278,7 +279,7 @@ class Referee:
     def __init__(self, config: Config) -> None:
         held_out = load_images(config.data, "test").pixels[: self.POINTS]
         self.points = held_out.reshape(len(held_out), -1) / 255
-        self.latents = fixed_latents(self.SAMPLES, config.model.latent_size, config.sample.seed)
+        self.latents = fixed_latents(self.SAMPLES, config.model.latent_size, config.sample.seed, config.model.latent)
 
     def judge(self, game: Game, position: Position) -> None:
         """Enter the epoch into the position if it is the best so far."""

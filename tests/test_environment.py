@@ -16,13 +16,12 @@ import hashlib, os
 import numpy as np
 import mindspore as ms
 from gan_mnist import config
-from gan_mnist.losses import make_loss
 from gan_mnist.steps import make_train_step
 from gan_mnist.game import build_game
 
 recipe = config.load("configs/mnist.yaml")
 game = build_game(recipe, (1, 28, 28), steps_per_epoch=468)
-step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, make_loss(recipe.loss))
+step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, game.loss)
 random = np.random.default_rng(0)
 for _ in range(6):
     x = np.tanh(random.standard_normal((128, 1, 28, 28), dtype=np.float32))

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from gan_mnist import checkpoint, config, imaging, sampling, scoring
-from gan_mnist.data.dataset import fixed_latents
 from gan_mnist.errors import UserError
+from gan_mnist.latents import fixed_latents
 from gan_mnist.models import build_network, network_spec
 
 Cli = Callable[..., CompletedProcess[str]]
@@ -64,7 +64,7 @@ def test_between_opposite_codes_the_walk_stays_finite_and_arrives() -> None:
 
 
 def test_in_evaluation_an_image_depends_on_its_own_code_alone(sampler: sampling.Sampler) -> None:
-    codes = fixed_latents(12, sampler.latent_size, seed=1)
+    codes = fixed_latents(12, sampler.spec.latent_size, seed=1)
     together = sampling.generate(sampler.G, codes)
     assert together.shape == (12, 28, 28) and together.dtype == np.uint8
     assert np.array_equal(sampling.generate(sampler.G, codes[5:9]), together[5:9])
@@ -72,7 +72,7 @@ def test_in_evaluation_an_image_depends_on_its_own_code_alone(sampler: sampling.
 
 
 def test_in_training_mode_it_depends_on_its_company(sampler: sampling.Sampler) -> None:
-    codes = fixed_latents(12, sampler.latent_size, seed=1)
+    codes = fixed_latents(12, sampler.spec.latent_size, seed=1)
     together = sampling.generate(sampler.G, codes, mode="train")
     assert not np.array_equal(sampling.generate(sampler.G, codes[:6], mode="train"), together[:6])
     assert not np.array_equal(sampling.generate(sampler.G, codes, mode="eval"), together)

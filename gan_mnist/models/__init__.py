@@ -17,7 +17,7 @@ from mindspore import nn
 
 from gan_mnist import config
 from gan_mnist.errors import UserError
-from gan_mnist.models import dense
+from gan_mnist.models import dense, maxout
 
 Role = Literal["generator", "discriminator"]
 
@@ -31,6 +31,7 @@ class Architecture(NamedTuple):
 
 MODELS: dict[str, Architecture] = {
     "dense": Architecture(dense.Generator, dense.Discriminator),
+    "maxout": Architecture(maxout.Generator, maxout.Discriminator),
 }
 
 
@@ -42,6 +43,7 @@ class NetworkSpec(pydantic.BaseModel):
     model: str
     role: Role
     latent_size: pydantic.PositiveInt
+    latent: config.Latent = "normal"
     image_shape: tuple[pydantic.PositiveInt, pydantic.PositiveInt, pydantic.PositiveInt]
     options: dict[str, Any] = {}
 
@@ -60,7 +62,12 @@ def network_spec(model: config.Model, role: Role, image_shape: tuple[int, int, i
         raise UserError(f"model.name is {model.name!r}; the known architectures are: {', '.join(MODELS)}")
     options = _options(getattr(MODELS[model.name], role), getattr(model, role), f"model.{role}")
     return NetworkSpec(
-        model=model.name, role=role, latent_size=model.latent_size, image_shape=image_shape, options=options
+        model=model.name,
+        role=role,
+        latent_size=model.latent_size,
+        latent=model.latent,
+        image_shape=image_shape,
+        options=options,
     )
 
 

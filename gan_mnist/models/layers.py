@@ -16,7 +16,7 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.common.initializer import initializer
+from mindspore.common.initializer import Initializer, initializer
 from mindspore.ops import operations as P  # noqa: N812 (MindSpore's own name for it)
 from mindspore.ops.operations import _grad_ops
 from mindspore.ops.primitive import constexpr
@@ -29,7 +29,7 @@ _bias_add = P.BiasAdd()  # Adds a row to every row, much faster than a broadcast
 _relu_grad = _grad_ops.ReluGrad()
 
 
-def dense(width_in: int, width_out: int, *, train_bias: bool = True) -> nn.Cell:
+def dense(width_in: int, width_out: int, *, train_bias: bool = True, weights: Initializer | None = None) -> nn.Cell:
     """Dense layer, (N, width_in) -> (N, width_out).
 
     Args:
@@ -37,8 +37,12 @@ def dense(width_in: int, width_out: int, *, train_bias: bool = True) -> nn.Cell:
         width_out: outputs.
         train_bias: False keeps the bias as it is. Before a BatchNorm its gradient is zero: the batch mean, which is
             subtracted, contains it.
+        weights: their initial distribution, the bias then beginning at zero; None for MindSpore's own of both.
     """
     layer = Dense(width_in, width_out) if _on_cpu() else nn.Dense(width_in, width_out)
+    if weights is not None:
+        layer.weight.set_data(initializer(weights, layer.weight.shape))
+        layer.bias.set_data(initializer("zeros", layer.bias.shape))
     layer.bias.requires_grad = train_bias
     return layer
 
