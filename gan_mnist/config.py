@@ -24,6 +24,8 @@ Latent = Literal["normal", "uniform", "uniform01"]
 """Distributions of z: N(0, 1), U(-1, 1), U(0, 1), each entry on its own."""
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
 """Widths of a network's hidden layers."""
+Share = Annotated[float, Field(ge=0, lt=1)]
+"""A share that is left out."""
 NetworkOptions = dict[str, bool | int | float | str | list[int]]
 
 
@@ -55,6 +57,8 @@ class Model(Section):
     """Length of the latent code z."""
     latent: Latent = "normal"
     """What z is drawn from."""
+    pack: PositiveInt = 1
+    """Images that D judges at once, so that it sees a lack of variety (PacGAN, Lin et al. 2018)."""
     generator: NetworkOptions = {}
     """Keyword arguments of the Generator, such as `hidden: [128, 256, 512, 1024]`."""
     discriminator: NetworkOptions = {}

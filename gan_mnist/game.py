@@ -11,6 +11,7 @@ from mindspore import nn, ops
 from gan_mnist import checkpoint, schedules
 from gan_mnist.averaging import Average
 from gan_mnist.config import Config
+from gan_mnist.errors import UserError
 from gan_mnist.losses import Loss, make_loss
 from gan_mnist.models import NetworkSpec, build_network, network_spec
 from gan_mnist.steps import make_optimizer, own_parameters
@@ -65,6 +66,10 @@ def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_e
         UserError: an option or a checkpoint does not fit.
     """
     loss = make_loss(config.loss)
+    if config.data.batch_size % config.model.pack:
+        raise UserError(
+            f"data.batch_size is {config.data.batch_size}, which model.pack={config.model.pack} does not divide"
+        )
     ms.set_seed(config.train.seed)
     spec_g = network_spec(config.model, "generator", image_shape)
     spec_d = network_spec(config.model, "discriminator", image_shape)

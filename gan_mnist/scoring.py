@@ -34,6 +34,8 @@ def score_files(ckpt: str, paths: Sequence[Path], *, device: Device, invert: boo
     path = checkpoint.find(ckpt)
     runtime.start(device, seed=0)
     D, spec = checkpoint.load_network(path, "discriminator")
+    if spec.pack > 1:
+        raise UserError(f"{path}: this discriminator judges packs of {spec.pack} images at once, and no single ones")
     scored = []
     for file in paths:
         images = read_images(file, size=spec.image_shape[1:])

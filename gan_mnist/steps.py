@@ -42,7 +42,9 @@ def own_parameters(optimizer: nn.Optimizer, network: nn.Cell) -> list[ms.Paramet
     return [parameter for parameter in optimizer.get_parameters() if id(parameter) not in shared]
 
 
-def make_train_step(G: nn.Cell, D: nn.Cell, optim_g: nn.Optimizer, optim_d: nn.Optimizer, loss: Loss) -> TrainStep:
+def make_train_step(
+    G: nn.Cell, D: nn.Cell, optim_g: nn.Optimizer, optim_d: nn.Optimizer, loss: Loss, *, pack: int = 1
+) -> TrainStep:
     """Compile one update of D followed by one of G (Goodfellow et al. 2014, algorithm 1 with k = 1).
 
         D: minimise BCE(D(x), 1) + BCE(D(G(z)), 0)
@@ -53,24 +55,37 @@ def make_train_step(G: nn.Cell, D: nn.Cell, optim_g: nn.Optimizer, optim_d: nn.O
     A D that draws at random (dropout: `models`) is handed numbers from U(0, 1) instead, so that a step is a function of
     its arguments: G's update sees the same ones for its images as D's did.
 
+    Args:
+        G: the generator.
+        D: the discriminator.
+        optim_g: its optimizer.
+        optim_d: likewise.
+        loss: what each of them minimises.
+        pack: images that D judges at once, their channels joined (Lin et al. 2018); divides N.
+
     Returns:
         train_step(x, z, *noise): real images x (N, C, H, W) in [-1, 1], latent codes z (N, latent_size), and for a D
-        with `noise_size` the numbers (2 N, noise_size) for real and generated images -> loss_d, loss_g, and the logits
-        (N, 1) of x and of G(z) that D's update saw.
+        with `noise_size` the numbers (2 N / pack, noise_size) for real and generated images -> loss_d, loss_g, and the
+        logits (N / pack, 1) of x and of G(z) that D's update saw.
     """
     loss_of_d, loss_of_g = loss
     # Real and generated images go through D as one batch, unless D's BatchNorm would mix their statistics.
     jointly = not any(parameter.name.endswith("moving_mean") for parameter in D.get_parameters())
 
+    def packs(images: Tensor) -> Tensor:
+        return images.reshape(images.shape[0] // pack, -1, *images.shape[2:])
+
     def d_loss(x: Tensor, fake: Tensor, *noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        count = x.shape[0] // pack
         if jointly:
-            real_logits, fake_logits = ops.split(D.logits(ops.concat((x, fake)), *noise), x.shape[0])
+            real_logits, fake_logits = ops.split(D.logits(packs(ops.concat((x, fake))), *noise), count)
         else:
-            real_logits, fake_logits = D.logits(x), D.logits(fake)
+            real_logits = D.logits(packs(x), *[numbers[:count] for numbers in noise])
+            fake_logits = D.logits(packs(fake), *[numbers[count:] for numbers in noise])
         return loss_of_d(real_logits, fake_logits), real_logits, fake_logits
 
     def g_loss(fake: Tensor, *noise: Tensor) -> Tensor:
-        return loss_of_g(D.logits(fake, *noise))
+        return loss_of_g(D.logits(packs(fake), *noise))
 
     d_gradient = ms.value_and_grad(d_loss, None, optim_d.parameters, has_aux=True)
     gradient_of_fake = ms.value_and_grad(g_loss, 0)
@@ -82,7 +97,7 @@ def make_train_step(G: nn.Cell, D: nn.Cell, optim_g: nn.Optimizer, optim_d: nn.O
         (loss_d, real_logits, fake_logits), gradients = d_gradient(x, fake, *noise)
         optim_d(gradients)
 
-        loss_g, fake_gradient = gradient_of_fake(fake, *[numbers[x.shape[0] :] for numbers in noise])
+        loss_g, fake_gradient = gradient_of_fake(fake, *[numbers[x.shape[0] // pack :] for numbers in noise])
         _, gradients = g_backward(fake_gradient)
         optim_g(gradients)
         return loss_d, loss_g, real_logits, fake_logits

@@ -91,7 +91,7 @@ def _play(
     if saved:
         position, changes = state.restore(*saved, game.parameters(), config, data)
         position.detour += detour
-    train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, game.loss)
+    train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, game.loss, pack=config.model.pack)
     draw = sampling.compiled(game.sampled)
     seed, latent = config.sample.seed, config.model.latent
     sample_latents = fixed_latents(config.sample.rows * config.sample.columns, config.model.latent_size, seed, latent)

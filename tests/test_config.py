@@ -142,6 +142,7 @@ def test_a_key_like_no_other_is_refused_with_the_known_ones(recipe: Path) -> Non
         "model.generator={hidden: {a: 1}}",
         "model.generator={hidden: [1.5]}",
         "model.latent=gamma",
+        "model.pack=0",
         "loss.name=null",
         "loss.halve_d=1",
         "optim_g.lr=0",

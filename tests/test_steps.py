@@ -234,3 +234,34 @@ def weighted_sum_of(layer: nn.Cell) -> Callable[[ms.Tensor, ms.Tensor], ms.Tenso
         return (layer(x) * weight).sum()
 
     return weighted_sum
+
+
+def test_a_packed_discriminator_sees_images_together_and_dropout_their_numbers() -> None:
+    """Against D written out: packs are images whose channels are joined, the real ones first."""
+    random = np.random.default_rng(8)
+    ms.set_seed(2)
+    common = {"model": "dense", "latent_size": 10, "image_shape": (1, 6, 6)}
+    G = build_network(NetworkSpec(role="generator", options={"hidden": [8, 12]}, **common)).set_train()
+    options = {"hidden": [9, 5], "dropout": 0.25}
+    D = build_network(NetworkSpec(role="discriminator", options=options, pack=2, **common)).set_train()
+    optimizers = [
+        make_optimizer(network, Optimizer(), rates=np.full(1, 2e-4), prefix=f"{name}.")
+        for network, name in ((G, "g"), (D, "d"))
+    ]
+    x = random.uniform(-1, 1, (8, 1, 6, 6)).astype(np.float32)
+    z, noise = random.standard_normal((8, 10), dtype=np.float32), random.random((8, 14), dtype=np.float32)
+    fake = G(ms.Tensor(z)).asnumpy()
+
+    weights = [parameter.asnumpy().astype(np.float64) for parameter in D.get_parameters()]
+    hidden = np.concatenate([x, fake]).reshape(8, 72).astype(np.float64)  # Two neighbours make a row.
+    start = 0
+    for layer in range(3):
+        hidden = hidden @ weights[2 * layer].T + weights[2 * layer + 1]
+        if layer < 2:
+            hidden = np.maximum(hidden, 0.2 * hidden)
+            hidden *= (noise[:, start : start + hidden.shape[1]] < 0.75) / 0.75
+            start += hidden.shape[1]
+    step = make_train_step(G, D, *optimizers, make_loss(Loss()), pack=2)
+    _, _, real_logits, fake_logits = step(ms.Tensor(x), ms.Tensor(z), ms.Tensor(noise))
+    np.testing.assert_allclose(real_logits.asnumpy(), hidden[:4], atol=1e-5)
+    np.testing.assert_allclose(fake_logits.asnumpy(), hidden[4:], atol=1e-5)

@@ -46,8 +46,8 @@ def break_step(monkeypatch: pytest.MonkeyPatch, *, games: int, at: int) -> None:
     make_train_step = trainer.make_train_step
     made = []
 
-    def make_broken_step(*arguments: Any) -> Callable[[ms.Tensor, ms.Tensor], ms.Tensor]:
-        step = make_train_step(*arguments)
+    def make_broken_step(*arguments: Any, **options: Any) -> Callable[[ms.Tensor, ms.Tensor], ms.Tensor]:
+        step = make_train_step(*arguments, **options)
         made.append(step)
         calls = []
 

@@ -47,7 +47,9 @@ class _Batches:
         columns = image, self.images.labels[chosen].astype(np.int32), latent
         if not self.noise_size:
             return columns
-        noise = self._random(_NOISE, step).random((2 * self.batch_size, self.noise_size), dtype=np.float32)
+        noise = self._random(_NOISE, step).random(
+            (2 * self.batch_size // self.model.pack, self.noise_size), dtype=np.float32
+        )
         return *columns, noise
 
     def _random(self, stream: int, step: int) -> np.random.Generator:
@@ -73,8 +75,8 @@ def build_dataset(
         images: what to draw from.
         batch_size: N.
         model: decides the latent codes.
-        noise_size: if not 0, a fourth column holds as many numbers from U(0, 1) for each of 2 N images: what D draws
-            at random (dropout) for N real and N generated ones.
+        noise_size: if not 0, a fourth column holds as many numbers from U(0, 1) for each of 2 N / pack: what D draws at
+            random (dropout) for the real images and for the generated ones.
         seed: decides order and latent codes, together with `epoch`.
         epoch: 0-based.
         first_step: enter the epoch here.

@@ -45,6 +45,8 @@ class NetworkSpec(pydantic.BaseModel):
     latent_size: pydantic.PositiveInt
     latent: config.Latent = "normal"
     image_shape: tuple[pydantic.PositiveInt, pydantic.PositiveInt, pydantic.PositiveInt]
+    pack: pydantic.PositiveInt = 1
+    """Images that a discriminator judges at once: their channels are joined."""
     options: dict[str, Any] = {}
 
     def __str__(self) -> str:
@@ -67,6 +69,7 @@ def network_spec(model: config.Model, role: Role, image_shape: tuple[int, int, i
         latent_size=model.latent_size,
         latent=model.latent,
         image_shape=image_shape,
+        pack=model.pack if role == "discriminator" else 1,
         options=options,
     )
 
@@ -81,7 +84,9 @@ def build_network(spec: NetworkSpec) -> nn.Cell:
         raise UserError(f"the architecture {spec.model!r} is not known here; known are: {', '.join(MODELS)}")
     construct = getattr(MODELS[spec.model], spec.role)
     options = _options(construct, spec.options, f"options of {spec.model}'s {spec.role}")
-    inputs = (spec.latent_size, spec.image_shape) if spec.role == "generator" else (spec.image_shape,)
+    channels, height, width = spec.image_shape
+    packed = (spec.pack * channels, height, width)
+    inputs = (spec.latent_size, spec.image_shape) if spec.role == "generator" else (packed,)
     network = construct(*inputs, **options)
     network.update_parameters_name(f"{spec.role}.")
     return network
@@ -117,9 +122,8 @@ def infer_spec(arrays: Mapping[str, np.ndarray]) -> NetworkSpec | None:
     if side * side != pixels:
         return None
     latent_size = shapes[0][1] if role == "generator" else 100
-    return NetworkSpec(
-        model="dense", role=role, latent_size=latent_size, image_shape=(1, side, side), options={"hidden": hidden}
-    )
+    options = _options(getattr(MODELS["dense"], role), {"hidden": hidden}, role)
+    return NetworkSpec(model="dense", role=role, latent_size=latent_size, image_shape=(1, side, side), options=options)
 
 
 def _options(construct: Callable[..., nn.Cell], given: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import math
 
 from mindspore import Tensor, nn, ops
 
-from gan_mnist.config import Widths
-from gan_mnist.models.layers import batch_norm, dense, leaky_relu
+from gan_mnist.config import Share, Widths
+from gan_mnist.models.layers import batch_norm, dense, drop, leaky_relu
 
 
 class Generator(nn.Cell):
@@ -47,18 +47,35 @@ class Discriminator(nn.Cell):
     Args:
         image_shape: (channels, height, width) of an image.
         hidden: widths of the hidden layers.
+        dropout: share of the hidden units that is left out in training; the course has none.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], *, hidden: Widths = [512, 256]) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], *, hidden: Widths = [512, 256], dropout: Share = 0.0) -> None:
         super().__init__()
         layers: list[nn.Cell] = []
         for width_in, width_out in zip([math.prod(image_shape), *hidden], hidden):
             layers += [dense(width_in, width_out), leaky_relu(0.2)]
         self.model = nn.SequentialCell(*layers, dense(hidden[-1], 1))
+        self.hidden = hidden
+        self.keep = 1.0 - dropout
+        self.noise_size = sum(hidden) if dropout else 0
 
-    def logits(self, image: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> logits (N, 1); the losses work on these."""
-        return self.model(image.reshape(image.shape[0], -1))
+    def logits(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> logits (N, 1); the losses work on these.
+
+        Args:
+            image: the images.
+            noise: numbers from U(0, 1), (N, noise_size), which decide what dropout leaves out; None leaves out nothing.
+        """
+        x = image.reshape(image.shape[0], -1)
+        if noise is None:
+            return self.model(x)
+        start = 0
+        for index, width in enumerate(self.hidden):
+            x = self.model[2 * index + 1](self.model[2 * index](x))
+            x = drop(x, noise[:, start : start + width], keep=self.keep)
+            start += width
+        return self.model[-1](x)
 
     def construct(self, image: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] -> probability (N, 1) that each is real."""

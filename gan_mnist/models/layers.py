@@ -57,6 +57,18 @@ def leaky_relu(alpha: float) -> nn.Cell:
     return LeakyReLU(alpha) if _on_cpu() else nn.LeakyReLU(alpha)
 
 
+def drop(x: Tensor, numbers: Tensor, *, keep: float) -> Tensor:
+    """Leave out entries at random, and scale the others up in return (Srivastava et al. 2014).
+
+    Args:
+        x: (N, width).
+        numbers: from U(0, 1), (N, width): an entry stays where its number is below `keep`. They come from outside:
+            what MindSpore draws itself could not be drawn again after a resume.
+        keep: the share that stays.
+    """
+    return x * ops.cast(numbers < keep, x.dtype) * (1.0 / keep)
+
+
 def _on_cpu() -> bool:
     return ms.get_context("device_target") == "CPU"
 

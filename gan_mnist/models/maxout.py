@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Uniform
 
 from gan_mnist.config import Widths
-from gan_mnist.models.layers import dense
+from gan_mnist.models.layers import dense, drop
 
 
 class Generator(nn.Cell):
@@ -103,8 +103,7 @@ class Discriminator(nn.Cell):
         start = 0
         for width, keep, layer in zip(self.widths, self.keep, self.model):
             if noise is not None:
-                kept = ops.cast(noise[:, start : start + width] < keep, x.dtype)
-                x = x * kept * (1.0 / keep)
+                x = drop(x, noise[:, start : start + width], keep=keep)
                 start += width
             x = layer(x)
         return x
