@@ -1,1 +1,1 @@
-"""Measures of quality, computed from arrays; nothing here needs a device."""
+"""Measures of quality, computed from arrays; only `classifier`, which makes features of images, needs MindSpore."""
