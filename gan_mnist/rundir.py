@@ -27,6 +27,7 @@ OWN_ENTRIES = (
     "training.gif",
     "report.html",
     "evaluation.json",
+    "evaluation.png",
     "tensorboard",
 )
 """What a run leaves; `--overwrite` removes these and nothing else. Not log/, which MindSpore writes to by then."""

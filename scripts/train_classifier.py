@@ -11,6 +11,7 @@ from pathlib import Path
 
 import _clone  # noqa: F401  (makes this clone's gan_mnist importable)
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from gan_mnist import cli, environment
@@ -51,7 +52,7 @@ def train(data: Path, *, epochs: int, out: Path | None) -> None:
 
     gradient = ms.value_and_grad(loss_of, None, optimizer.parameters)
 
-    @ms.jit
+    @ms.jit  # type: ignore[untyped-decorator]
     def step(x: ms.Tensor, y: ms.Tensor) -> ms.Tensor:
         loss, gradients = gradient(x, y)
         optimizer(gradients)
@@ -61,13 +62,13 @@ def train(data: Path, *, epochs: int, out: Path | None) -> None:
         losses = [step(ms.Tensor(x), ms.Tensor(y)) for x, y in batches(images, np.random.default_rng([SEED, 1, epoch]))]
         print(f"epoch {epoch + 1}/{epochs}: loss {np.mean([loss.asnumpy() for loss in losses]):.4f}", flush=True)
 
-    weights = [ms.Parameter(ms.Tensor(p.asnumpy().astype(np.float16)), name=p.name) for p in network.get_parameters()]
-    checkpoint.save(out or WEIGHTS, weights, {"seed": SEED, "epochs": epochs})
+    weights = {parameter.name: parameter.asnumpy().astype(np.float16) for parameter in network.get_parameters()}
+    checkpoint.save_arrays(out or WEIGHTS, weights, {"seed": SEED, "epochs": epochs})
     accuracy = (Reader(out or WEIGHTS).read(test.pixels).probabilities.argmax(axis=1) == test.labels).mean()
     print(f"wrote {out or WEIGHTS}: {accuracy:.2%} of the test images right")
 
 
-def batches(images: Images, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(images: Images, rng: np.random.Generator) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
     """An epoch in random order, float32 in [0, 1], each image gently turned, sheared, scaled and shifted by chance."""
     order = rng.permutation(len(images.labels))
     for start in range(0, len(order) - BATCH + 1, BATCH):

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
+
+from gan_mnist.metrics import Score
 
 CLASSES = 10
 COVERED_SHARE = 0.2
 """A digit counts as covered with at least this part of its share among real images."""
 
 
-class ClassifierScore(NamedTuple):
-    """Mean over the splits, and its standard error."""
-
-    mean: float
-    standard_error: float
-
-
-def classifier_score(probabilities: np.ndarray, *, splits: int = 10) -> ClassifierScore:
+def classifier_score(probabilities: np.ndarray, *, splits: int = 10) -> Score:
     """The Inception score's formula with a classifier of digits: between 1 and 10 (Salimans et al. 2016, section 4).
 
         exp(E_x KL(p(y|x) || p(y)))
@@ -29,7 +23,7 @@ def classifier_score(probabilities: np.ndarray, *, splits: int = 10) -> Classifi
 
     Args:
         probabilities: (N, classes), N >= splits, in random order.
-        splits: parts whose scores are averaged; 1 for a standard error of 0.
+        splits: parts whose scores are averaged; 1 for no standard error.
     """
     scores = []
     for part in np.array_split(probabilities.astype(np.float64), splits):
@@ -37,8 +31,8 @@ def classifier_score(probabilities: np.ndarray, *, splits: int = 10) -> Classifi
         safe = np.where(part > 0, part, 1)  # 0 log 0 = 0.
         divergence = (part * (np.log(safe) - np.log(np.where(marginal > 0, marginal, 1)))).sum(axis=1)
         scores.append(math.exp(divergence.mean()))
-    error = np.std(scores, ddof=1) / math.sqrt(splits) if splits > 1 else 0.0
-    return ClassifierScore(float(np.mean(scores)), float(error))
+    error = float(np.std(scores, ddof=1) / math.sqrt(splits)) if splits > 1 else None
+    return Score(float(np.mean(scores)), error)
 
 
 def histogram(probabilities: np.ndarray) -> np.ndarray:

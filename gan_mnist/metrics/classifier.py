@@ -123,7 +123,8 @@ class Reader:
 
     def read(self, images: np.ndarray) -> Reading:
         """Features and class probabilities of uint8 images (N, 28, 28), white on black; each on its own."""
-        features, probabilities = [], []
+        features: list[np.ndarray] = []
+        probabilities: list[np.ndarray] = []
         for start in range(0, len(images), BATCH):
             x = images[start : start + BATCH].astype(np.float32) / 255
             outputs = self._forward(Tensor(np.pad(x, ((0, BATCH - len(x)), (0, 0), (0, 0)))))

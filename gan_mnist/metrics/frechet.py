@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gan_mnist.metrics import Score
+
 
 class Gaussian(NamedTuple):
     """Mean (d,) and covariance (d, d) of features, in float64."""
@@ -43,20 +45,13 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
-class KernelDistance(NamedTuple):
-    """Mean over subsets, and its standard error."""
-
-    mean: float
-    standard_error: float
-
-
 def kernel_distance(
     x: np.ndarray, y: np.ndarray, *, rng: np.random.Generator, subsets: int = 100, size: int = 1000
-) -> KernelDistance:
+) -> Score:
     """KID: squared maximum mean discrepancy with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, section 4).
 
-    Unbiased (equation 4 of the paper, Gretton et al. 2012, lemma 6), so that it is 0 in the mean, and as often negative,
-    for two sets of the same distribution.
+    Unbiased (equation 4 of the paper; Gretton et al. 2012, lemma 6): for two sets of the same distribution it is 0 in
+    the mean, and as often negative.
 
     Args:
         x: features (N, d).
@@ -74,7 +69,7 @@ def kernel_distance(
         polynomial_mmd(x[rng.choice(len(x), size, replace=False)], y[rng.choice(len(y), size, replace=False)])
         for _ in range(subsets)
     ]
-    return KernelDistance(float(np.mean(values)), float(np.std(values) / math.sqrt(subsets)))
+    return Score(float(np.mean(values)), float(np.std(values) / math.sqrt(subsets)))
 
 
 def polynomial_mmd(x: np.ndarray, y: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,20 +18,21 @@ class Manifolds(NamedTuple):
     recall: float
     """Real images that lie among the samples."""
     density: float
-    """In how many real images' balls a sample lies, in the mean, divided by k: unlike precision hardly moved by a single
-    real outlier with a large ball. May exceed 1."""
+    """In how many real images' balls a sample lies, in the mean, divided by k; may exceed 1. Unlike precision it is
+    hardly moved by a single real outlier with a large ball."""
     coverage: float
     """Real images with a sample in their ball."""
 
 
-def radii(points: np.ndarray, *, k: int) -> np.ndarray:
-    """Squared distance from each point (N, d) to its k-th nearest other point, 1 <= k < N: (N,)."""
+def squared_radii(points: np.ndarray, *, ks: Sequence[int]) -> list[np.ndarray]:
+    """Squared distance from each point (N, d) to its k-th nearest other point, 1 <= k < N: (N,) for each k of ks."""
     found = []
     for rows, squares in squared_distances(points, points):
         own = np.arange(len(points))[rows]
         squares[np.arange(len(own)), own] = np.inf
-        found.append(np.partition(squares, k - 1, axis=1)[:, k - 1])
-    return np.concatenate(found)
+        found.append(np.sort(np.partition(squares, max(ks) - 1, axis=1)[:, : max(ks)], axis=1))
+    ordered = np.concatenate(found)  # (N, max(ks))
+    return [ordered[:, k - 1] for k in ks]
 
 
 def compare(real: np.ndarray, fake: np.ndarray, *, k_precision: int = 3, k_density: int = 5) -> Manifolds:
@@ -45,22 +47,19 @@ def compare(real: np.ndarray, fake: np.ndarray, *, k_precision: int = 3, k_densi
         k_precision: the neighbour that bounds a ball, for precision and recall.
         k_density: the same for density and coverage.
     """
-    real_radii, fake_radii, real_radii_density = (
-        radii(real, k=k_precision),
-        radii(fake, k=k_precision),
-        radii(real, k=k_density),
-    )
-    inside_real, inside, balls = [], np.zeros(len(real), bool), 0
-    covered = np.zeros(len(real), bool)
+    real_radii, real_radii_density = squared_radii(real, ks=(k_precision, k_density))
+    (fake_radii,) = squared_radii(fake, ks=(k_precision,))
+    precise, balls = 0, 0
+    recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
     for rows, squares in squared_distances(fake, real):
-        inside_real.append((squares <= real_radii).any(axis=1))
-        inside |= (squares <= fake_radii[rows, None]).any(axis=0)
-        in_density_ball = squares <= real_radii_density
-        balls += int(in_density_ball.sum())
-        covered |= in_density_ball.any(axis=0)
+        precise += int((squares <= real_radii).any(axis=1).sum())
+        recalled |= (squares <= fake_radii[rows, None]).any(axis=0)
+        inside = squares <= real_radii_density
+        balls += int(inside.sum())
+        covered |= inside.any(axis=0)
     return Manifolds(
-        precision=float(np.concatenate(inside_real).mean()),
-        recall=float(inside.mean()),
+        precision=precise / len(fake),
+        recall=float(recalled.mean()),
         density=balls / (k_density * len(fake)),
         coverage=float(covered.mean()),
     )

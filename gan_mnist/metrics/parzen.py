@@ -9,22 +9,14 @@ training images themselves). It forgives blur, and scores above those of real im
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
+from gan_mnist.metrics import Score
 from gan_mnist.metrics.distances import squared_distances
 
 SIGMAS = tuple(np.logspace(-1, 0, 10).tolist())
 """The widths among which the paper's code chooses."""
-
-
-class Score(NamedTuple):
-    """A mean over independent points."""
-
-    mean: float
-    standard_error: float
-    """Standard deviation over the points / sqrt(points)."""
 
 
 def log_likelihood(points: np.ndarray, samples: np.ndarray, *, sigma: float) -> np.ndarray:

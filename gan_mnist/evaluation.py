@@ -1,0 +1,416 @@
+"""How good is a generator: published measures of a checkpoint or of every epoch of a run, beside real images' own.
+
+Everything is compared with MNIST's 10,000 test images, which no recipe trains on; what real images reach (the ceiling)
+is measured on the first training images, as many as there are samples, in the samples' place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gan_mnist import checkpoint, config, files, imaging, runtime, scoreboard, scoring
+from gan_mnist.data import DEFAULT_FOLDERS, Images, prepare, read_images
+from gan_mnist.errors import UserError
+from gan_mnist.metrics import Score, classes, distances, frechet, manifolds, parzen
+from gan_mnist.metrics.classifier import WEIGHTS, Reader, Reading
+from gan_mnist.rundir import RunDir
+from gan_mnist.sampling import Mode, Sampler
+from gan_mnist.scoreboard import MEASURES, Entry
+
+PROTOCOL = 1
+"""Counts up when a measure changes its meaning: older results are then computed again."""
+FEWEST, MOST = 100, 50_000
+"""Samples; beyond, the ceiling's images would be those that choose Parzen's window."""
+VALIDATION = 1000
+"""Images that choose Parzen's window: the first of the last 10,000 training images."""
+BINS = 20
+"""Of the histograms of D(x) and D(G(z))."""
+
+Scores = dict[str, Score]
+"""By the names of `scoreboard.MEASURES`."""
+
+
+class Settings(NamedTuple):
+    """What to measure, and how."""
+
+    groups: Collection[str] = scoreboard.GROUPS
+    samples: int = 10_000
+    seed: int = 2323
+    mode: Mode = "eval"
+    device: config.Device = "auto"
+    data: Path | None = None
+    """MNIST's folder; None for the run's, or MNIST_Data."""
+
+
+class View(NamedTuple):
+    """Images, and what the classifier sees in them."""
+
+    images: np.ndarray
+    """uint8 (N, 28, 28)."""
+    reading: Reading
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """float32 (N, 784) in [0, 1]."""
+        return _flat(self.images)
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+class Reference:
+    """Real images: the test set to compare with, the training set to look for copies in, and their own scores.
+
+    Args:
+        folder: MNIST's; the scores of real images are kept there too, since they take half a minute.
+        samples: how many images have their scores taken.
+
+    Raises:
+        UserError: MNIST is not there, and can't be downloaded.
+    """
+
+    def __init__(self, folder: Path, *, samples: int) -> None:
+        prepare.ensure_mnist(folder)
+        train, test = read_images(folder, "train"), read_images(folder, "test")
+        self.reader = Reader()
+        self.test = View(test.pixels, self.reader.read(test.pixels))
+        self.train_images = train.pixels
+        self.validation = _flat(train.pixels[-10_000:][:VALIDATION])
+        self.samples = samples
+        digest = hashlib.sha256(train.pixels.tobytes() + test.pixels.tobytes())
+        self.data = digest.hexdigest()[:16]
+        self._cache = folder / "evaluation_ceiling.json"
+
+    @functools.cached_property
+    def train(self) -> View:
+        """All training images."""
+        return View(self.train_images, self.reader.read(self.train_images))
+
+    @functools.cached_property
+    def gaussian(self) -> frechet.Gaussian:
+        """Of the test images' features."""
+        return frechet.Gaussian.of(self.test.reading.features)
+
+    def ceiling(self, group: str) -> Scores:
+        """The scores of real images: of the first training images or, in the search for copies, of the test images."""
+        key = f"{PROTOCOL} {self.data} {_classifier()} {self.samples} {group}"
+        known: dict[str, Scores] = {}
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(self._cache.read_text(encoding="utf-8"))
+        if key not in known:
+            first = self.train_images[: self.samples]
+            real = self.test if group == "memorisation" else View(first, self.reader.read(first))
+            known[key] = COMPUTE[group](real, self)
+            with contextlib.suppress(UserError):  # A folder that can't be written is no reason to stop.
+                files.write_json(self._cache, known)
+        return {name: Score(*score) for name, score in known[key].items()}
+
+
+def _parzen(view: View, reference: Reference) -> Scores:
+    sigma = parzen.choose_sigma(reference.validation, view.pixels)
+    score = parzen.score(reference.test.pixels, view.pixels, sigma=sigma)
+    return {"parzen": score, "parzen_sigma": Score(sigma)}
+
+
+def _fid(view: View, reference: Reference) -> Scores:
+    return {"fid": Score(frechet.frechet_distance(frechet.Gaussian.of(view.reading.features), reference.gaussian))}
+
+
+def _kid(view: View, reference: Reference) -> Scores:
+    rng = np.random.default_rng(0)
+    return {"kid": frechet.kernel_distance(view.reading.features, reference.test.reading.features, rng=rng)}
+
+
+def _manifolds(view: View, reference: Reference) -> Scores:
+    real, fake = reference.test.reading.features, view.reading.features
+    count = min(len(real), len(fake))  # The papers' sets are of equal size.
+    found = manifolds.compare(real[:count], fake[:count])
+    errors = {name: math.sqrt(p * (1 - p) / count) for name, p in found._asdict().items() if name != "density"}
+    return {name: Score(value, errors.get(name)) for name, value in found._asdict().items()}
+
+
+def _classes(view: View, reference: Reference) -> Scores:
+    frequencies, real = (classes.histogram(v.reading.probabilities) for v in (view, reference.test))
+    return {
+        "classifier_score": classes.classifier_score(view.reading.probabilities),
+        "digits_distance": Score(classes.total_variation(frequencies, real)),
+        "modes": Score(classes.modes_covered(frequencies, real)),
+    }
+
+
+def _diversity(view: View, reference: Reference) -> Scores:
+    return {
+        "diversity": Score(distances.mean_pairwise(view.pixels)),
+        "diversity_features": Score(distances.mean_pairwise(view.reading.features)),
+    }
+
+
+def _memorisation(view: View, reference: Reference) -> Scores:
+    values: Scores = {}
+    spaces = {
+        "neighbour": (view.pixels, reference.train.pixels),
+        "neighbour_features": (view.reading.features, reference.train.reading.features),
+    }
+    for name, (points, train) in spaces.items():
+        _, found = distances.nearest(points, train)
+        values |= {name: Score(float(np.median(found))), f"{name}_1st": Score(float(np.percentile(found, 1)))}
+    return values
+
+
+COMPUTE: dict[str, Callable[[View, Reference], Scores]] = {
+    "parzen": _parzen,
+    "fid": _fid,
+    "kid": _kid,
+    "manifolds": _manifolds,
+    "classes": _classes,
+    "diversity": _diversity,
+    "memorisation": _memorisation,
+}
+"""The groups of measures that images alone can tell."""
+
+
+def evaluate_checkpoint(ckpt: str, settings: Settings) -> list[Path]:
+    """Evaluate one generator and print its table; see `evaluate`."""
+    path = checkpoint.find(ckpt)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint file")
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    return evaluate([path], folder, settings)
+
+
+def evaluate_run(folder: Path, settings: Settings) -> list[Path]:
+    """Evaluate every saved generator of a run that has not been yet, draw the curve and print the last one's table.
+
+    Raises:
+        UserError: there is no generator in it; and as `evaluate`.
+    """
+    paths = [path for path in RunDir(folder).checkpoints.glob("Generator*.ckpt") if _epoch(path) is not None]
+    if not paths:
+        raise UserError(f"--run {folder}: holds no checkpoints/Generator<E>.ckpt; name a run, such as result/mnist")
+    written = evaluate(sorted(paths, key=lambda path: _epoch(path) or 0), folder, settings)
+    results = scoreboard.read(written[0])
+    curve = [entry for entry in results if entry["epoch"] is not None and entry["protocol"] == results[-1]["protocol"]]
+    scoreboard.write_curve(folder / "evaluation.png", curve, title=folder.resolve().name)
+    return [*written, folder / "evaluation.png"]
+
+
+def evaluate(paths: list[Path], folder: Path, settings: Settings) -> list[Path]:
+    """Evaluate generators into `folder`/evaluation.json, which is written after each; print the last one's table.
+
+    What is there already with the same settings, of the same files, is not computed again. Pictures are made of the
+    last generator, if it was evaluated now: its samples' neighbours and, if its discriminator lies beside it, how well
+    that is calibrated.
+
+    Args:
+        paths: generators' checkpoints.
+        folder: a run directory, or that of the checkpoints.
+        settings: what to measure, and how.
+
+    Returns:
+        The files written, evaluation.json first.
+
+    Raises:
+        UserError: a file, the data or the device can't be used, or the run is not one on MNIST.
+    """
+    if not FEWEST <= settings.samples <= MOST:
+        raise UserError(f"--samples {settings.samples}: between {FEWEST} and {MOST} are needed")
+    data = _data_folder(folder, settings)
+    results = folder / "evaluation.json"
+    entries = scoreboard.read(results)
+    runtime.start(settings.device, seed=0)
+    reference = Reference(data, samples=settings.samples)
+    protocol = {
+        "version": PROTOCOL,
+        "samples": settings.samples,
+        "seed": settings.seed,
+        "mode": settings.mode,
+        "data": reference.data,
+        "classifier": _classifier(),
+    }
+    pictures: list[Path] = []
+    for path in paths:
+        partner = _partner(path)
+        entry: Entry = {
+            "checkpoint": path.name,
+            "epoch": _epoch(path),
+            "files": {file.name: _sha256(file) for file in (path, partner) if file},
+            "protocol": protocol,
+            "scores": {},
+        }
+        old = next((e for e in entries if (e["checkpoint"], e["protocol"]) == (path.name, protocol)), None)
+        if old and old["files"] == entry["files"]:
+            entry = old
+        done = {MEASURES[name].group for name in entry["scores"]}
+        missing = [group for group in settings.groups if group not in done and (group in COMPUTE or partner)]
+        if missing:
+            samples = _draw(path, settings)
+            view = View(samples, reference.reader.read(samples))
+            entry["digits"] = {
+                "samples": classes.histogram(view.reading.probabilities).tolist(),
+                "real": classes.histogram(reference.test.reading.probabilities).tolist(),
+            }
+            for group in missing:
+                if group in COMPUTE:
+                    _enter(entry, COMPUTE[group](view, reference), reference.ceiling(group))
+                elif partner:
+                    _judge_discriminator(entry, partner, view, reference)
+            entry["scores"] = {name: entry["scores"][name] for name in MEASURES if name in entry["scores"]}
+            entries = [e for e in entries if e is not old] + [entry]
+            scoreboard.write(results, entries)
+            if path is paths[-1]:
+                pictures = _pictures(entry, path, folder, view, reference)
+        if len(paths) > 1:
+            print(f"{path.name}: {scoreboard.summary(entry)}", flush=True)
+    print(f"\n{paths[-1]}, {settings.samples:,} samples, seed {settings.seed}, G in {settings.mode} mode")
+    print(scoreboard.table(entry))
+    return [results, *pictures]
+
+
+def _data_folder(folder: Path, settings: Settings) -> Path:
+    """Where MNIST is: as asked, as the run had it, or the usual place; other data is refused.
+
+    The classifier knows MNIST only, and so do the published numbers: a Frechet distance of other digits would be a
+    number without a meaning.
+    """
+    run = RunDir(folder)
+    data = config.load(run.config, []).data if run.config.is_file() else config.Data()
+    if data.dataset != "mnist":
+        raise UserError(
+            f"{run.config}: trained on data.dataset={data.dataset}, but the classifier and the published numbers are "
+            "those of MNIST; evaluate a run on MNIST (configs/mnist.yaml)"
+        )
+    return settings.data or Path(data.folder or DEFAULT_FOLDERS["mnist"])
+
+
+def _draw(path: Path, settings: Settings) -> np.ndarray:
+    samples = Sampler.open(str(path), device=settings.device, mode=settings.mode).draw(
+        settings.samples, seed=settings.seed
+    )
+    if samples.shape[1:] != (28, 28):
+        raise UserError(f"{path}: draws images of {samples.shape[1:]}, but MNIST's are (28, 28)")
+    return samples
+
+
+def _enter(entry: Entry, values: Scores, real: Scores) -> None:
+    for name, score in values.items():
+        entry["scores"][name] = {**score._asdict(), "real": real[name].value}
+
+
+def _judge_discriminator(entry: Entry, path: Path, view: View, reference: Reference) -> None:
+    """D's accuracy and the histograms of its probabilities, on test images and on samples."""
+    D, spec = checkpoint.load_network(path, "discriminator")
+    if spec.image_shape != (1, 28, 28):
+        raise UserError(f"{path}: judges images of {spec.image_shape}, but MNIST's are (1, 28, 28)")
+    probabilities = {"real": scoring.score(D, reference.test.images), "fake": scoring.score(D, view.images)}
+    for name, right in (("real", probabilities["real"] > 0.5), ("fake", probabilities["fake"] <= 0.5)):
+        error = float(right.std() / math.sqrt(len(right)))
+        entry["scores"][f"d_accuracy_{name}"] = {"value": float(right.mean()), "standard_error": error, "real": None}
+    entry["discriminator"] = {
+        name: np.histogram(values, bins=BINS, range=(0, 1))[0].tolist() for name, values in probabilities.items()
+    }
+
+
+def _pictures(entry: Entry, path: Path, folder: Path, view: View, reference: Reference) -> list[Path]:
+    place = folder / "images" if path.parent.name == "checkpoints" else folder
+    name = path.stem if entry["epoch"] is None else entry["epoch"]
+    written = [place / f"neighbours_{name}.png"]
+    imaging.write_png(written[0], neighbours_panel(view.images, reference.train_images))
+    if "discriminator" in entry:
+        written.append(place / f"calibration_{name}.png")
+        histograms = entry["discriminator"]
+        title = f"{folder.resolve().name}, {path.stem}: what D says"
+        scoreboard.write_calibration(written[1], histograms["real"], histograms["fake"], title=title)
+    return written
+
+
+def neighbours_panel(samples: np.ndarray, train: np.ndarray, *, rows: int = 5, columns: int = 5) -> np.ndarray:
+    """Rows of samples and, framed in yellow, the training image nearest to the one beside it.
+
+    As figure 2 of Goodfellow et al. 2014, "to demonstrate that the model has not memorized the training set".
+
+    Args:
+        samples: uint8 (N, 28, 28); the first rows*columns are shown.
+        train: uint8 (M, 28, 28).
+        rows: of the panel.
+        columns: of samples.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    shown = samples[: rows * columns].reshape(rows, columns, *samples.shape[1:])
+    indices, _ = distances.nearest(_flat(shown[:, -1]), _flat(train))
+    cells = np.concatenate([shown, train[indices][:, None]], axis=1)  # (rows, columns + 1, H, W)
+    colour = cells[..., None].repeat(3, axis=-1)
+    for edge in (np.s_[:, -1, [0, -1], :], np.s_[:, -1, :, [0, -1]]):
+        colour[edge] = (255, 200, 0)
+    return imaging.grid(colour.reshape(-1, *colour.shape[2:]), rows=rows, columns=columns + 1, scale=3)
+
+
+def _partner(path: Path) -> Path | None:
+    """The Discriminator<E>.ckpt beside a Generator<E>.ckpt."""
+    partner = path.with_name(path.name.replace("Generator", "Discriminator"))
+    return partner if partner != path and partner.is_file() else None
+
+
+def _epoch(path: Path) -> int | None:
+    """The E of Generator<E>.ckpt."""
+    match = re.fullmatch(r"Generator(\d+)", path.stem)
+    return int(match[1]) if match else None
+
+
+def _classifier() -> str:
+    return _sha256(WEIGHTS)[:16]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Judge:
+    """The light version, for curves during training: everything about the real images is computed once.
+
+    Deterministic and without random numbers, so that training goes on as if nobody had looked. With 2,000 samples the
+    Frechet distance is biased upwards, by about the trace of the covariances over the number of samples: compare it
+    with others of as many samples only, and with `Judge.score` of 2,000 real images for the ceiling.
+
+    Args:
+        test: MNIST's test images.
+        points: how many of them measure the log-likelihood.
+    """
+
+    SIGMA = 0.2
+    """Fixed; about what the full protocol chooses."""
+
+    def __init__(self, test: Images, *, points: int = 1000) -> None:
+        self._reader = Reader()
+        self._real = self._reader.read(test.pixels)
+        self._gaussian = frechet.Gaussian.of(self._real.features)
+        self._digits = classes.histogram(self._real.probabilities)
+        self._points = _flat(test.pixels[:points])
+
+    def score(self, samples: np.ndarray) -> dict[str, float]:
+        """The scores of uint8 samples (N, 28, 28), N about 2,000, by the names of `scoreboard.MEASURES`."""
+        reading, pixels = self._reader.read(samples), _flat(samples)
+        digits = classes.histogram(reading.probabilities)
+        real = self._real.features[: len(samples)]
+        return {
+            "parzen": parzen.score(self._points, pixels, sigma=self.SIGMA).value,
+            "fid": frechet.frechet_distance(frechet.Gaussian.of(reading.features), self._gaussian),
+            "kid": frechet.polynomial_mmd(reading.features, real),
+            **manifolds.compare(real, reading.features)._asdict(),
+            "classifier_score": classes.classifier_score(reading.probabilities, splits=1).value,
+            "digits_distance": classes.total_variation(digits, self._digits),
+            "modes": float(classes.modes_covered(digits, self._digits)),
+            "diversity": distances.mean_pairwise(pixels),
+        }

@@ -1,0 +1,61 @@
+"""Measure how good a generator is, beside real images and published numbers.
+
+    python scripts/evaluate.py --ckpt Generator199.ckpt                       evaluation.json, pictures and a table
+    python scripts/evaluate.py --ckpt Generator199.ckpt --metrics parzen,fid
+    python scripts/evaluate.py --run result/mnist                             every saved epoch, and a curve over epochs
+
+A bare file name is looked up in result/*/checkpoints/; the newest wins. What has been evaluated is not evaluated again.
+"""
+
+import sys
+from pathlib import Path
+
+import _clone  # noqa: F401  (makes this clone's gan_mnist importable)
+
+from gan_mnist import cli, environment
+from gan_mnist.errors import UserError, run
+from gan_mnist.scoreboard import GROUPS
+
+
+def groups(text: str) -> list[str]:
+    """Groups of measures, in their usual order."""
+    chosen = [name.strip() for name in text.split(",")]
+    for name in chosen:
+        if name not in GROUPS:
+            raise UserError(f"--metrics {text}: {name!r} is not one of {', '.join(GROUPS)}")
+    return [name for name in GROUPS if name in chosen]
+
+
+def main() -> None:
+    parser = cli.Parser(__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--ckpt", help="a Generator<E>.ckpt: a path, or a name to look up")
+    what.add_argument("--run", type=Path, metavar="DIR", help="a run directory, such as result/mnist")
+    parser.add_argument("--metrics", type=groups, default=list(GROUPS), help=f"some of {','.join(GROUPS)} (all)")
+    parser.add_argument("--samples", type=cli.positive, default=10_000, help="to draw (10000, as published)")
+    parser.add_argument("--seed", type=cli.seed, default=2323, help="of the latent codes (2323)")
+    parser.add_argument("--mode", choices=["eval", "train"], default="eval", help="as in sample.py")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="MNIST's folder (the run's, or MNIST_Data)")
+    parser.add_argument("--device", choices=cli.DEVICES, default="auto")
+    arguments = parser.parse_args()
+
+    environment.prepare()
+    from gan_mnist import evaluation  # MindSpore reads its environment when it is imported.
+
+    settings = evaluation.Settings(
+        groups=arguments.metrics,
+        samples=arguments.samples,
+        seed=arguments.seed,
+        mode=arguments.mode,
+        device=arguments.device,
+        data=arguments.data,
+    )
+    if arguments.run:
+        written = evaluation.evaluate_run(arguments.run, settings)
+    else:
+        written = evaluation.evaluate_checkpoint(arguments.ckpt, settings)
+    print("wrote " + ", ".join(map(str, written)))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
