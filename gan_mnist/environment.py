@@ -6,6 +6,7 @@ Scripts call `prepare` first thing. Nothing here imports MindSpore.
 from __future__ import annotations
 
 import atexit
+import importlib
 import logging
 import os
 import shutil
@@ -35,6 +36,8 @@ def prepare(*, log_dir: Path | None = None) -> None:
         os.environ.setdefault(name, value)
     # With the cache on, MindSpore 2.10 starts a second run with NaN losses: never inherit it.
     os.environ["MS_COMPILER_CACHE_ENABLE"] = "0"
+    # MindSpore imports it too, but with the number of OpenMP threads set to 1, which SciPy's BLAS would keep for good.
+    importlib.import_module("scipy.linalg")
     if is_verbose():
         return
     if log_dir is None:

@@ -98,6 +98,12 @@ class Reference:
         return View(self.train_images, self.reader.read(self.train_images))
 
     @functools.cached_property
+    def first(self) -> View:
+        """The first training images, as many as there are samples."""
+        images = self.train_images[: self.samples]
+        return View(images, self.reader.read(images))
+
+    @functools.cached_property
     def gaussian(self) -> frechet.Gaussian:
         """Of the test images' features."""
         return frechet.Gaussian.of(self.test.reading.features)
@@ -109,9 +115,7 @@ class Reference:
         with contextlib.suppress(OSError, ValueError):
             known = json.loads(self._cache.read_text(encoding="utf-8"))
         if key not in known:
-            first = self.train_images[: self.samples]
-            real = self.test if group == "memorisation" else View(first, self.reader.read(first))
-            known[key] = COMPUTE[group](real, self)
+            known[key] = COMPUTE[group](self.test if group == "memorisation" else self.first, self)
             with contextlib.suppress(UserError):  # A folder that can't be written is no reason to stop.
                 files.write_json(self._cache, known)
         return {name: Score(*score) for name, score in known[key].items()}

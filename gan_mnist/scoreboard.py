@@ -32,7 +32,7 @@ MEASURES: dict[str, Measure] = {
     "parzen": Measure("Parzen log-likelihood (nats)", "parzen", "higher", 1, "225 +- 2 [1]"),
     "parzen_sigma": Measure("  its window", "parzen", ""),
     "fid": Measure("Frechet distance", "fid", "lower", 2),
-    "kid": Measure("Kernel distance", "kid", "lower", 5),
+    "kid": Measure("Kernel distance", "kid", "lower", 3),
     "precision": Measure("Precision", "manifolds", "higher"),
     "recall": Measure("Recall", "manifolds", "higher"),
     "density": Measure("Density", "manifolds", "higher"),
@@ -67,6 +67,8 @@ DRAWN = (
     ("d_accuracy_real", "d_accuracy_fake"),
 )
 """The panels of the curve."""
+FEWEST_OBSERVED = 20
+"""Images in a column of the histograms, for a share of real ones among them to be drawn."""
 
 
 def read(path: Path) -> list[Entry]:
@@ -189,7 +191,7 @@ def write_calibration(path: Path, real: Sequence[int], fake: Sequence[int], *, t
     left.set_xlabel("D's probability of real")
     left.set_ylabel("share of images")
     left.legend(fontsize=8)
-    filled = shares_real + shares_fake > 0
+    filled = np.add(real, fake) >= FEWEST_OBSERVED
     share = shares_real[filled] / (shares_real + shares_fake)[filled]
     right.plot([0, 1], [0, 1], color="grey", linestyle=":", label="calibrated")
     right.plot(middles[filled], share, color="tab:green", marker="o", markersize=4, label="observed")

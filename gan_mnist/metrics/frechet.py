@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_mnist.metrics import Score
+from gan_mnist.metrics.distances import products
 
 
 class Gaussian(NamedTuple):
@@ -77,7 +78,7 @@ def polynomial_mmd(x: np.ndarray, y: np.ndarray) -> float:
     x, y = x.astype(np.float64), y.astype(np.float64)
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        base = a @ b.T / a.shape[1] + 1
+        base = products(a, b) / a.shape[1] + 1
         return base * base * base
 
     def mean_of_pairs(a: np.ndarray) -> float:
