@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_mnist import checkpoint, config, files, imaging, runtime, scoreboard, scoring
-from gan_mnist.data import DEFAULT_FOLDERS, Images, prepare, read_images
+from gan_mnist.data import DEFAULT_FOLDERS, Images, load_images, prepare, read_images
 from gan_mnist.errors import UserError
 from gan_mnist.metrics import Score, classes, distances, frechet, manifolds, parzen
 from gan_mnist.metrics.classifier import WEIGHTS, Reader, Reading
@@ -362,9 +362,12 @@ def neighbours_panel(samples: np.ndarray, train: np.ndarray, *, rows: int = 5, c
 
 
 def _partner(path: Path) -> Path | None:
-    """The Discriminator<E>.ckpt beside a Generator<E>.ckpt."""
+    """The Discriminator<E>.ckpt beside a Generator<E>.ckpt, if it judges single images."""
     partner = path.with_name(path.name.replace("Generator", "Discriminator"))
-    return partner if partner != path and partner.is_file() else None
+    if partner == path or not partner.is_file():
+        return None
+    packs = checkpoint.read_spec(partner, checkpoint.load(partner)).pack > 1
+    return None if packs else partner
 
 
 def _epoch(path: Path) -> int | None:
@@ -418,3 +421,14 @@ class Judge:
             "modes": float(classes.modes_covered(digits, self._digits)),
             "diversity": distances.mean_pairwise(pixels),
         }
+
+
+def judge(data: config.Data) -> Judge:
+    """The judge for a run on these data.
+
+    Raises:
+        UserError: they are not MNIST, which is all that the classifier knows, or its test images are missing.
+    """
+    if data.dataset != "mnist":
+        raise UserError(f"train.evaluate_every needs data.dataset=mnist: nothing here can judge {data.dataset}")
+    return Judge(load_images(data, "test"))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gan_mnist import files, imaging
+from gan_mnist import files, imaging, scoreboard
 from gan_mnist.errors import UserError
 from gan_mnist.rundir import RunDir
 
@@ -25,7 +25,7 @@ MOST_FRAMES = 200
 
 
 def write(run_dir: Path) -> list[Path]:
-    """Make loss_curve.png and training.gif of a run, as far as it has got.
+    """Make loss_curve.png, training.gif and, if its quality was measured, quality_curve.png of a run so far.
 
     Returns:
         The files written.
@@ -37,6 +37,11 @@ def write(run_dir: Path) -> list[Path]:
     written = [run_dir / "loss_curve.png"]
     steps_per_epoch = RunDir(run_dir).read_record().get("steps_per_epoch", max(line["step"] for line in metrics) + 1)
     write_loss_curve(written[0], metrics, steps_per_epoch=steps_per_epoch, title=run_dir.name)
+    judged = [line for line in metrics if "fid" in line]
+    if judged:
+        written.append(run_dir / "quality_curve.png")
+        entries = [{"epoch": line["epoch"], "scores": _scores(line)} for line in judged]
+        scoreboard.write_curve(written[-1], entries, title=f"{run_dir.name}, 2,000 samples")
     grids = sorted((run_dir / "images").glob("epoch_*.png"), key=_epoch_of)
     if grids:
         written.append(run_dir / "training.gif")
@@ -114,6 +119,10 @@ def write_film(path: Path, grids: list[Path]) -> None:
         except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"{grid}: cannot be read as a picture; delete it, and make the report again") from error
     imaging.write_gif(path, frames, seconds_a_frame=min(0.5, max(0.08, 12 / len(frames))))
+
+
+def _scores(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: {"value": line[name]} for name in scoreboard.MEASURES if name in line}
 
 
 def _epoch_of(grid: Path) -> int:

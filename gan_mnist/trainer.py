@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import expit
 from tqdm import tqdm
 
-from gan_mnist import checkpoint, files, imaging, report, rundir, runtime, sampling, state
+from gan_mnist import checkpoint, evaluation, files, imaging, report, rundir, runtime, sampling, state
 from gan_mnist.config import Config
 from gan_mnist.data import Images, dataset, load_images
 from gan_mnist.errors import NonFiniteError, UserError
@@ -32,6 +32,8 @@ STATISTICS = ("loss_d", "loss_g", "d_real", "d_fake")
 """What is logged of every step: both losses, and D's mean probability for real and for generated images."""
 SETTLING = 1000
 """Latent codes that give the averaged generator's BatchNorm its statistics."""
+JUDGED = 2000
+"""Samples whose quality is measured during training (`train.evaluate_every`)."""
 MOST_DETOURS = 3
 """Rollbacks after non-finite values before the run gives up."""
 
@@ -96,6 +98,9 @@ def _play(
     seed, latent = config.sample.seed, config.model.latent
     sample_latents = fixed_latents(config.sample.rows * config.sample.columns, config.model.latent_size, seed, latent)
     settling_latents = ms.Tensor(fixed_latents(SETTLING, config.model.latent_size, seed, latent))
+    judged_latents = fixed_latents(JUDGED, config.model.latent_size, seed, latent)
+    every = config.train.evaluate_every
+    judge = evaluation.judge(config.data) if every else None
     referee = Referee(config) if config.checkpoint.keep == "best" else None
 
     # The run directory: a fresh one, or the old one without what came after the saved state.
@@ -157,7 +162,8 @@ def _play(
                     if last:
                         entry |= log.means(steps_per_epoch)
                         entry["epoch_s"] = round(time.perf_counter() - epoch_start, 3)
-                    run.append_metrics(entry)
+                    if not last:
+                        run.append_metrics(entry)
                     if step % config.train.log_every == 0:
                         progress.write(course_line(config, entry, steps_per_epoch, seconds), file=sys.stdout)
 
@@ -183,6 +189,9 @@ def _play(
             imaging.write_png(run.images / f"epoch_{epoch:04d}.png", grid)
             for network, spec in ((game.sampled, game.spec_g), (game.D, game.spec_d)):
                 checkpoint.save_network(network_path(run, spec, epoch), network, spec, epoch=epoch)
+            if judge and every and (epoch + 1) % every == 0:
+                entry |= judge.score(sampling.generate(game.sampled, judged_latents))
+            run.append_metrics(entry)
             if referee:
                 referee.judge(game, position)
             remove_old_checkpoints(config, run, position)

@@ -14,8 +14,8 @@ import pytest
 
 from gan_mnist import config, evaluation, imaging, scoreboard
 from gan_mnist.data import read_images
-from gan_mnist.data.dataset import fixed_latents
 from gan_mnist.errors import UserError
+from gan_mnist.latents import fixed_latents
 from gan_mnist.losses import make_loss
 from gan_mnist.models import build_network, network_spec
 from gan_mnist.steps import make_optimizer, make_train_step
@@ -248,3 +248,31 @@ def test_the_judge_leaves_training_as_it_is(mnist_like: Path) -> None:
 
     for judged, alone in zip(weights(judged=True), weights(judged=False), strict=True):
         assert np.array_equal(judged, alone)
+
+
+def test_training_looks_at_its_quality_when_asked(
+    cli: Cli, recipe: list[str], mnist_like: Path, tmp_path: Path
+) -> None:
+    overrides = ["data.dataset=mnist", f"data.folder={mnist_like}", "train.epochs=3", "train.ema=0.9"]
+    assert cli("train", *recipe, *overrides, "name=plain", cwd=tmp_path).returncode == 0
+    process = cli("train", *recipe, *overrides, "name=judged", "train.evaluate_every=2", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    plain, judged = (
+        [json.loads(line) for line in (tmp_path / "result" / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("plain", "judged")
+    )
+    assert [(line["epoch"], line["step"]) for line in judged if "fid" in line] == [(1, 11)]
+    names = {"parzen", "fid", "kid", "precision", "classifier_score", "digits_distance", "modes", "diversity"}
+    scores = next(line for line in judged if "fid" in line)
+    assert names <= scores.keys() and all(math.isfinite(scores[name]) for name in names)
+    timings = {"images_per_s", "epoch_s"}
+    for one, other in zip(plain, judged, strict=True):  # Training does not notice.
+        assert all(other[key] == value for key, value in one.items() if key not in timings)
+    curve = tmp_path / "result" / "judged" / "quality_curve.png"
+    assert imageio.imread(curve).std() > 10
+    assert not (tmp_path / "result" / "plain" / "quality_curve.png").exists()
+
+
+def test_training_on_other_data_cannot_be_judged(cli: Cli, recipe: list[str], tmp_path: Path, refused: Refused) -> None:
+    line = refused(cli("train", *recipe, "train.evaluate_every=1", cwd=tmp_path))
+    assert "train.evaluate_every needs data.dataset=mnist" in line
