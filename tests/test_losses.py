@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gan_mnist import config
+from gan_mnist.errors import UserError
 from gan_mnist.losses import LOSSES, Loss, make_loss
 
 MODERATE = np.random.default_rng(0).normal(0, 3, (2, 64, 1)).astype(np.float32)
@@ -56,20 +57,35 @@ def expected_generator(fake: np.ndarray) -> tuple[float, np.ndarray]:
     return softplus(-fake).mean(), -sigmoid(-fake) / fake.size
 
 
-@pytest.mark.parametrize("name", ["bce", "bce_logits"])
+def expected(name: str, real: np.ndarray, fake: np.ndarray) -> tuple[tuple, tuple]:
+    """Value and gradients of D's loss, and of G's, by their papers' formulas."""
+    x, y = real.astype(np.float64), fake.astype(np.float64)
+    if name in ("bce", "bce_logits"):
+        return expected_discriminator(x, y), expected_generator(y)
+    if name == "minimax":
+        return expected_discriminator(x, y), (np.log1p(-sigmoid(y)).mean(), -sigmoid(y) / y.size)
+    if name == "least_squares":
+        return (
+            (((x - 1) ** 2).mean() / 2 + (y**2).mean() / 2, (x - 1) / x.size, y / y.size),
+            (((y - 1) ** 2).mean() / 2, (y - 1) / y.size),
+        )
+    assert name == "hinge"
+    value = np.clip(1 - x, 0, None).mean() + np.clip(1 + y, 0, None).mean()
+    return (value, -1.0 * (x < 1) / x.size, (y > -1) / y.size), (-y.mean(), np.full_like(y, -1 / y.size))
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_loss_and_gradient_are_the_papers(name: str) -> None:
     real, fake = MODERATE
-    for got, expected in (
-        (discriminator(named(name), real, fake), expected_discriminator(real, fake)),
-        (generator(named(name), fake), expected_generator(fake)),
-    ):
-        for one, other in zip(got, expected, strict=True):
+    of_d, of_g = expected(name, real, fake)
+    for got, wanted in ((discriminator(named(name), real, fake), of_d), (generator(named(name), fake), of_g)):
+        for one, other in zip(got, wanted, strict=True):
             np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-6)
 
 
 def test_at_equilibrium_the_losses_are_2_ln_2_and_ln_2() -> None:
     undecided = np.zeros((8, 1), np.float32)
-    for loss in map(named, LOSSES):
+    for loss in (named("bce"), named("bce_logits")):
         assert discriminator(loss, undecided, undecided)[0] == pytest.approx(2 * np.log(2), rel=1e-6)
         assert generator(loss, undecided)[0] == pytest.approx(np.log(2), rel=1e-6)
 
@@ -111,8 +127,28 @@ def test_a_batch_counts_by_its_mean_not_its_sum() -> None:
         assert once == pytest.approx(twice, rel=1e-5)
 
 
-def test_every_loss_is_covered_here() -> None:
-    assert set(LOSSES) == {"bce", "bce_logits"}, "give the new loss its closed form in this file"
+def test_gs_gradient_vanishes_in_minimax_where_d_is_sure_and_not_in_the_non_saturating_game() -> None:
+    recognised = np.full((4, 1), -20, np.float32)  # D(G(z)) = 2e-9
+    assert np.abs(generator(named("minimax"), recognised)[1]).max() < 1e-8
+    assert np.abs(generator(named("bce_logits"), recognised)[1]).min() == pytest.approx(1 / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_half_of_ds_loss_is_half_of_it(name: str) -> None:
+    real, fake = MODERATE
+    whole, half = named(name), make_loss(config.Loss(name=name, halve_d=True))
+    for one, other in zip(discriminator(whole, real, fake), discriminator(half, real, fake), strict=True):
+        np.testing.assert_allclose(np.asarray(one) / 2, other, rtol=1e-6)
+    np.testing.assert_array_equal(generator(whole, fake)[1], generator(half, fake)[1])
+
+
+def test_least_squares_smooths_its_target_and_hinge_has_none() -> None:
+    real, fake = MODERATE
+    _, by_real, by_fake = discriminator(make_loss(config.Loss(name="least_squares", smoothing=0.1)), real, fake)
+    np.testing.assert_allclose(by_real, (real - 0.9) / real.size, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(by_fake, fake / fake.size, rtol=1e-5)
+    with pytest.raises(UserError, match="loss.smoothing is 0.1, but the hinge loss"):
+        make_loss(config.Loss(name="hinge", smoothing=0.1))
 
 
 @pytest.mark.parametrize("name", ["bce", "bce_logits"])
