@@ -1,0 +1,1 @@
+"""Our step next to others': run.py."""

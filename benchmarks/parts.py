@@ -1,0 +1,174 @@
+"""The parts of the benchmark; each returns what goes into the JSON file."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import epoch, problem
+from benchmarks.contestants import products
+from benchmarks.race import Burst, Entry, Worker, kept, largest_difference, one_burst, race, ratios, started, times
+
+CONTESTANTS: dict[str, Entry] = {
+    "ours": Entry("gan_mnist", "ours:build", {"library_layers": False}),
+    "library": Entry("gan_mnist's step, layers of mindspore.nn", "ours:build", {"library_layers": True}),
+    "course": Entry("course-style script, PyNative", "course:build", pace=10),
+    "torch": Entry("PyTorch eager", "pytorch:build", {"compiled": False, "fused": False}, peer=True),
+    "torch-fused": Entry("PyTorch eager, fused Adam", "pytorch:build", {"compiled": False, "fused": True}, peer=True),
+    "torch-compile": Entry("torch.compile, fused Adam", "pytorch:build", {"compiled": True, "fused": True}, peer=True),
+    "jax": Entry("JAX jit, donated buffers", "jax_optax:build", {"donate": True}, peer=True),
+    "jax-kept": Entry("JAX jit, buffers kept", "jax_optax:build", {"donate": False}, peer=True),
+    "floor": Entry("matrix products alone, MindSpore", "products:build", trains=False),
+    "floor-torch": Entry("matrix products alone, PyTorch", "pytorch:build_products", trains=False, peer=True),
+}
+BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
+BATCH_PEERS = ("ours", "torch-fused", "jax")
+"""Who runs at every batch size."""
+LATENT_SIZES = (2, 10, 100, 400)
+DATA_LIMITS = (6000, 15000, 30000)
+COURSE_STEPS = 40
+"""Steps of the course-style script through its own pipeline, from which its epoch is reckoned."""
+
+
+class Settings(NamedTuple):
+    """What the command line asks for."""
+
+    only: list[str]
+    """Names of contestants; ours is always among them."""
+    overrides: list[str]
+    """`section.key=value` words behind configs/mnist.yaml."""
+    rounds: int
+    steps: int
+    peers_python: str
+    folder: Path
+    """For temporary files."""
+
+    def entries(self, *overrides: str) -> dict[str, Entry]:
+        """The contestants that take part, ours with further overrides."""
+        chosen = {name: entry for name, entry in CONTESTANTS.items() if name in {"ours", *self.only}}
+        for name in chosen.keys() & {"ours", "library"}:
+            entry = chosen[name]
+            chosen[name] = entry._replace(arguments=entry.arguments | {"overrides": [*self.overrides, *overrides]})
+        return chosen
+
+
+def race_part(settings: Settings) -> dict[str, Any]:
+    """All contestants against each other, at the recipe's batch size."""
+    path = settings.folder / "race.npz"
+    with started(settings.entries(), path, peers_python=settings.peers_python) as (workers, missing):
+        rounds = race(workers, rounds=settings.rounds, steps=settings.steps)
+        peaks = {name: worker.ask("memory")["peak_bytes"] for name, worker in workers.items()}
+    task = problem.load(path)
+    operands, steps = products.products(task)
+    quiet = kept(rounds)
+    reference = workers["ours"].losses
+    return {
+        "rounds": len(rounds),
+        "quiet_rounds": sum(all(burst.quiet for burst in bursts.values()) for bursts in rounds),
+        "steps": settings.steps,
+        "batch_size": task.x.shape[1],
+        "missing": missing,
+        "products": {"count": len(steps), "gigaflop": products.gigaflop(operands, steps)},
+        "contestants": {
+            name: {
+                "about": worker.entry.about,
+                "versions": worker.versions,
+                "trains": worker.entry.trains,
+                "ratio": ratios(quiet, name, "ours")._asdict(),
+                "ms": times(quiet, name)._asdict(),
+                "first_step_s": worker.first_step_s,
+                "peak_bytes": peaks[name],
+                "losses": worker.losses,
+                "largest_difference": largest_difference(worker.losses or [], reference or []),
+                "samples": [bursts[name]._asdict() for bursts in rounds],
+            }
+            for name, worker in workers.items()
+        },
+    }
+
+
+def epoch_part(settings: Settings) -> dict[str, Any]:
+    """Our epochs through the real trainer, between two stretches of as many bare steps."""
+    data = epoch.data_override(settings.folder)
+    entries = {name: entry for name, entry in settings.entries().items() if name in ("ours", "course")}
+    with started(entries, settings.folder / "epoch.npz", peers_python=settings.peers_python) as (workers, _):
+        ours = workers["ours"]
+        training = epoch.train([*settings.overrides, *data], epochs=3, folder=settings.folder)
+        bare = [one_burst(ours, training.steps_per_epoch)]
+        training = epoch.train([*settings.overrides, *data], epochs=5, folder=settings.folder)
+        bare.append(one_burst(ours, training.steps_per_epoch))
+        passes = [ours.ask("data_pass")["seconds"] for _ in range(3)]
+        course = workers["course"].ask("piped", steps=COURSE_STEPS)["seconds"] if "course" in workers else None
+    bare_s = [burst.ms * training.steps_per_epoch / 1e3 for burst in bare]
+    whole = statistics.median(training.epochs_s)
+    return {
+        "steps": training.steps_per_epoch,
+        "epoch_s": whole,
+        "bare_steps_s": bare_s,
+        "epoch_to_bare_steps": whole / statistics.mean(bare_s),
+        "saving_share": statistics.median(training.saving),
+        "first_step_s": training.first_step_s,
+        "peak_bytes": training.peak_bytes,
+        "data_pass_s": statistics.median(passes),
+        "course_epoch_s": course and course * training.steps_per_epoch,
+        "samples": {**training._asdict(), "data_passes_s": passes, "others": [burst.others for burst in bare]},
+    }
+
+
+def growth_part(settings: Settings) -> dict[str, Any]:
+    """How time grows with the sizes of batch, latent code and data set."""
+    data = epoch.data_override(settings.folder)
+    return {
+        "batch_size": {str(size): _batch_size(settings, size) for size in BATCH_SIZES},
+        "latent_size": _latent_sizes(settings),
+        "data_limit": {
+            str(limit): epoch.train(
+                [*settings.overrides, *data, f"data.limit={limit}"], epochs=4, folder=settings.folder
+            )._asdict()
+            for limit in DATA_LIMITS
+        },
+    }
+
+
+def _batch_size(settings: Settings, size: int) -> dict[str, Any]:
+    """A short race at another batch size."""
+    entries = {n: entry for n, entry in settings.entries(f"data.batch_size={size}").items() if n in BATCH_PEERS}
+    path = settings.folder / f"batch{size}.npz"
+    with started(entries, path, peers_python=settings.peers_python) as (workers, _):
+        steps = max(5, min(settings.steps * 128 // size, 3 * settings.steps))
+        return _short(race(workers, rounds=max(3, settings.rounds // 5), steps=steps))
+
+
+def _latent_sizes(settings: Settings) -> dict[str, Any]:
+    """A short race of ours against itself with other latent codes."""
+    workers: dict[str, Worker] = {}
+    with contextlib.ExitStack() as stack:
+        for size in LATENT_SIZES:
+            entries = {"ours": settings.entries(f"model.latent_size={size}")["ours"]}
+            race_of_one = started(entries, settings.folder / f"latent{size}.npz", peers_python=settings.peers_python)
+            workers[str(size)] = stack.enter_context(race_of_one)[0]["ours"]
+        return _short(race(workers, rounds=max(3, settings.rounds // 3), steps=settings.steps))
+
+
+def _short(rounds: list[dict[str, Burst]]) -> dict[str, Any]:
+    """Median ms per step and the ratio to the first contestant, by name."""
+    quiet = kept(rounds)
+    reference = next(iter(rounds[0]))
+    return {
+        name: {
+            "ms": times(quiet, name).median,
+            "ratio": ratios(quiet, name, reference)._asdict(),
+            "samples": [bursts[name]._asdict() for bursts in rounds],
+        }
+        for name in rounds[0]
+    }
+
+
+PARTS: dict[str, Callable[[Settings], dict[str, Any]]] = {
+    "race": race_part,
+    "epoch": epoch_part,
+    "growth": growth_part,
+}
