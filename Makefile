@@ -1,6 +1,7 @@
 # make train    trains configs/quickstart.yaml (CONFIG=configs/mnist.yaml ARGS="train.epochs=5" for others)
 # make test     tests, linters and type checks
-# Both set up .venv through `make setup` first, whenever pyproject.toml or constraints.txt have changed.
+# make bench    speed beside PyTorch and JAX (ARGS=--quick for a first look); installs them too
+# All set up .venv through `make setup` first, whenever pyproject.toml or constraints.txt have changed.
 
 CONFIG ?= configs/quickstart.yaml
 ARGS ?=
@@ -8,7 +9,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 python;
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
 BIN = .venv/bin
 
-.PHONY: setup train test clean
+.PHONY: setup train test bench clean
 
 setup: .venv/.installed
 
@@ -20,6 +21,13 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+bench: .venv/.bench
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+.venv/.bench: .venv/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[bench]" -c constraints.txt
+	@touch $@
 
 .venv/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.10, 3.11 or 3.12 is needed (MindSpore 2.10 has no others); install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }

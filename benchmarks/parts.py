@@ -13,16 +13,32 @@ from benchmarks.contestants import products
 from benchmarks.race import Burst, Entry, Worker, kept, largest_difference, one_burst, race, ratios, started, times
 
 CONTESTANTS: dict[str, Entry] = {
-    "ours": Entry("gan_mnist", "ours:build", {"library_layers": False}),
-    "library": Entry("gan_mnist's step, layers of mindspore.nn", "ours:build", {"library_layers": True}),
-    "course": Entry("course-style script, PyNative", "course:build", pace=10),
-    "torch": Entry("PyTorch eager", "pytorch:build", {"compiled": False, "fused": False}, peer=True),
-    "torch-fused": Entry("PyTorch eager, fused Adam", "pytorch:build", {"compiled": False, "fused": True}, peer=True),
-    "torch-compile": Entry("torch.compile, fused Adam", "pytorch:build", {"compiled": True, "fused": True}, peer=True),
-    "jax": Entry("JAX jit, donated buffers", "jax_optax:build", {"donate": True}, peer=True),
-    "jax-kept": Entry("JAX jit, buffers kept", "jax_optax:build", {"donate": False}, peer=True),
-    "floor": Entry("matrix products alone, MindSpore", "products:build", trains=False),
-    "floor-torch": Entry("matrix products alone, PyTorch", "pytorch:build_products", trains=False, peer=True),
+    "ours": Entry("gan_mnist", "benchmarks.contestants.ours:build", {"library_layers": False}),
+    "library": Entry(
+        "gan_mnist's step, layers of mindspore.nn", "benchmarks.contestants.ours:build", {"library_layers": True}
+    ),
+    "course": Entry("course-style script, PyNative", "benchmarks.contestants.course:build", pace=10),
+    "torch": Entry(
+        "PyTorch eager", "benchmarks.contestants.pytorch:build", {"compiled": False, "fused": False}, peer=True
+    ),
+    "torch-fused": Entry(
+        "PyTorch eager, fused Adam",
+        "benchmarks.contestants.pytorch:build",
+        {"compiled": False, "fused": True},
+        peer=True,
+    ),
+    "torch-compile": Entry(
+        "torch.compile, fused Adam",
+        "benchmarks.contestants.pytorch:build",
+        {"compiled": True, "fused": True},
+        peer=True,
+    ),
+    "jax": Entry("JAX jit, donated buffers", "benchmarks.contestants.jax_optax:build", {"donate": True}, peer=True),
+    "jax-kept": Entry("JAX jit, buffers kept", "benchmarks.contestants.jax_optax:build", {"donate": False}, peer=True),
+    "floor": Entry("matrix products alone, MindSpore", "benchmarks.contestants.products:build", trains=False),
+    "floor-torch": Entry(
+        "matrix products alone, PyTorch", "benchmarks.contestants.pytorch:build_products", trains=False, peer=True
+    ),
 }
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
 BATCH_PEERS = ("ours", "torch-fused", "jax")

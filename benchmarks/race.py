@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 
     about: str
     build: str
-    """`module:function`, a module of `benchmarks.contestants`."""
+    """`module:function` that makes a `problem.Contestant` of a problem's path and the arguments."""
     arguments: dict[str, Any] = {}
     trains: bool = True
     """False for the floors, which have no losses to check."""
@@ -64,7 +64,7 @@ class Worker:
         arguments = entry.arguments | {"path": str(problem), "threads": len(machine.cores())}
         start = time.perf_counter()
         self.process = subprocess.Popen(
-            [python, "-m", "benchmarks.worker", f"benchmarks.contestants.{module}", function, json.dumps(arguments)],
+            [python, "-m", "benchmarks.worker", module, function, json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -103,6 +103,7 @@ class Worker:
             status = self.process.wait()
             self.errors.seek(0)
             said = self.errors.read().strip().splitlines() or ["it said nothing"]
+            self.stop()
             raise UserError(f"{self.entry.about}: its process ended with status {status}: {said[-1]}")
         answer: dict[str, Any] = json.loads(line)
         return answer
@@ -113,6 +114,8 @@ class Burst(NamedTuple):
 
     ms: float
     """Per step."""
+    cores: float
+    """How many it kept busy."""
     others: float | None
     """Share of our cores' time that other processes took; None if unknown."""
 
@@ -214,7 +217,7 @@ def one_burst(worker: Worker, steps: int) -> Burst:
         # The kernel counts in ticks of 10 ms: forgive one for each core.
         ticks = 0.01 * len(machine.cores())
         others = max(0.0, after - before - answer["cpu_seconds"] - ticks) / (seconds * len(machine.cores()))
-    return Burst(1e3 * seconds / steps, others)
+    return Burst(1e3 * seconds / steps, answer["cpu_seconds"] / seconds, others)
 
 
 class Spread(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import problem
-from benchmarks.problem import Contestant, Layers, Problem
+from benchmarks.problem import Contestant, Problem
 
 
 class Product(NamedTuple):
@@ -34,26 +34,24 @@ def products(task: Problem) -> tuple[dict[str, tuple[int, int]], list[Product]]:
     """
     _, count, _ = task.z.shape
     operands: dict[str, tuple[int, int]] = {}
-    for name, rows, layers in (("g", count, task.generator), ("d", 2 * count, task.discriminator)):
-        operands |= _operands(name, rows, layers)
-    operands |= {key.replace("d", "f", 1): (count, columns) for key, (_, columns) in operands.items() if key[0] == "d"}
+    for name, rows, layers in (
+        ("g", count, task.generator),
+        ("d", 2 * count, task.discriminator),
+        ("f", count, task.discriminator),
+    ):
+        for index, (weight, _) in enumerate(layers):
+            width_out, width_in = weight.shape
+            operands[f"{name}{index}.w"] = (width_out, width_in)
+            operands[f"{name}{index}.x"] = (rows, width_in)
+            operands[f"{name}{index}.dy"] = (rows, width_out)
 
     g, d = range(len(task.generator)), range(len(task.discriminator))
     steps = [_output(f"g{i}", f"g{i}") for i in g]
     steps += [_output(f"d{i}", f"d{i}") for i in d] + _backward("d", d)
     steps += [_output(f"f{i}", f"d{i}") for i in d] + [Product(f"f{i}.dy", f"d{i}.w") for i in reversed(d)]
     steps += _backward("g", g)
-    return operands, steps
-
-
-def _operands(name: str, rows: int, layers: Layers) -> dict[str, tuple[int, int]]:
-    shapes = {}
-    for index, (weight, _) in enumerate(layers):
-        width_out, width_in = weight.shape
-        shapes[f"{name}{index}.w"] = (width_out, width_in)
-        shapes[f"{name}{index}.x"] = (rows, width_in)
-        shapes[f"{name}{index}.dy"] = (rows, width_out)
-    return shapes
+    used = {name for product in steps for name in (product.a, product.b)}
+    return {name: shape for name, shape in operands.items() if name in used}, steps
 
 
 def _output(x: str, weight: str) -> Product:
