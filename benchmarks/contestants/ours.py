@@ -31,26 +31,27 @@ def build(path: Path, *, overrides: list[str], library_layers: bool, threads: in
     import mindspore as ms
 
     from benchmarks.contestants import course
-    from gan_mnist import runtime, trainer
+    from gan_mnist import runtime
     from gan_mnist.data import dataset
-    from gan_mnist.losses import LOSSES
-    from gan_mnist.steps import make_adam, make_train_step
+    from gan_mnist.game import build_game
+    from gan_mnist.steps import make_optimizer, make_train_step
 
     settings = config.load(RECIPE, [*overrides, "device=CPU"])
     runtime.start("CPU", seed=settings.train.seed)
+    game = build_game(settings, (1, 28, 28), steps_per_epoch=1)
     if library_layers:
         task = problem.load(path)
         G, D = course.networks(task)
-        optim_g = make_adam(G, settings.optim_g, prefix="optim_g.")
-        optim_d = make_adam(D, settings.optim_d, prefix="optim_d.")
+        optim_g = make_optimizer(G, settings.optim_g, rates=game.rates_g, prefix="library_optim_g.")
+        optim_d = make_optimizer(D, settings.optim_d, rates=game.rates_d, prefix="library_optim_d.")
+        game = game._replace(G=G, D=D, optim_g=optim_g, optim_d=optim_d)
     else:
-        G, D, _, _, optim_g, optim_d = trainer.build_game(settings, (1, 28, 28))
-        task = make_problem(settings, dense_layers(G), dense_layers(D))
+        task = make_problem(settings, dense_layers(game.G), dense_layers(game.D))
         problem.save(task, path)
-    train_step = make_train_step(G, D, optim_g, optim_d, LOSSES[settings.loss.name])
+    train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, game.loss)
     batches = [(ms.Tensor(x), ms.Tensor(z)) for x, z in zip(task.x, task.z)]
     last: list[Any] = [None]
-    some_weight = G.trainable_params()[-1]
+    some_weight = game.G.trainable_params()[-1]
 
     def step(index: int) -> None:
         last[0] = train_step(*batches[index % len(batches)])
@@ -64,7 +65,7 @@ def build(path: Path, *, overrides: list[str], library_layers: bool, threads: in
         made = dataset.build_dataset(
             training_images(),
             batch_size=settings.data.batch_size,
-            latent_size=settings.model.latent_size,
+            model=settings.model,
             seed=settings.train.seed,
         )
         start = time.perf_counter()
