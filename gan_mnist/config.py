@@ -119,7 +119,8 @@ class Train(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """Seeds the initial weights, the shuffling and the latent codes."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay per step of an exponential moving average of G's weights, which is then what is saved and sampled."""
+    """Decay per step of an exponential moving average of G's weights, which is then what is saved and sampled; see
+    `gan_mnist.averaging`."""
     evaluate_every: PositiveInt | None = None
     """Epochs between two looks at the quality of 2,000 samples (MNIST only); the scores go to metrics.jsonl."""
     log_every: PositiveInt = 10
