@@ -16,10 +16,10 @@ class Average:
     """A generator whose weights follow those of the one in training.
 
         average <- average + (1 - d^k) (G - average),   after every k = EVERY steps
-        d = min(decay, (1 + t) / (10 + t)),   t steps having been taken
+        d = min(decay, (1 + t) / (4 + t)),   t steps having been taken
 
-    Early on the decay is smaller, so that the average leaves the untrained weights behind and covers about the last
-    tenth of the steps (TensorFlow's `num_updates` rule).
+    Early on the decay is smaller, so that the average covers about the last third of the steps and leaves the untrained
+    weights behind (the `num_updates` rule of TensorFlow's ExponentialMovingAverage, which has 10 in place of 4).
 
     Args:
         G: the generator in training; the average begins as a copy of it.
@@ -50,7 +50,7 @@ class Average:
     def follow(self, steps: int) -> None:
         """Move, if `steps` (all that G has taken) says that it is time."""
         if steps % EVERY == 0:
-            decay = min(self.decay, (1 + steps) / (10 + steps))
+            decay = min(self.decay, (1 + steps) / (4 + steps))
             self._move(ms.Tensor(1 - decay**EVERY, ms.float32))
 
     def settle(self, z: ms.Tensor) -> None:
