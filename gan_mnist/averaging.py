@@ -15,16 +15,12 @@ EVERY = 8
 class Average:
     """A generator whose weights follow those of the one in training.
 
-        average <- average + (1 - d^k) (G - average),   after every k = EVERY steps
-        d = min(decay, (1 + t) / (4 + t)),   t steps having been taken
-
-    Early on the decay is smaller, so that the average covers about the last third of the steps and leaves the untrained
-    weights behind (the `num_updates` rule of TensorFlow's ExponentialMovingAverage, which has 10 in place of 4).
+        average <- average + (1 - decay^k) (G - average),   after every k = EVERY steps
 
     Args:
         G: the generator in training; the average begins as a copy of it.
         network: another of the same architecture, which becomes the average; its parameters get names of their own.
-        decay: of the average, per step, in the long run.
+        decay: of the average, per step.
     """
 
     def __init__(self, G: nn.Cell, network: nn.Cell, *, decay: float) -> None:
@@ -32,11 +28,11 @@ class Average:
         for parameter, current in zip(network.get_parameters(), G.get_parameters(), strict=True):
             parameter.set_data(ms.Tensor(current.asnumpy()))
             parameter.name = AVERAGED + parameter.name
-        self.decay = decay
         pairs = list(zip(network.trainable_params(), G.trainable_params(), strict=True))
+        share = 1.0 - decay**EVERY
 
         @ms.jit(jit_level="O1")
-        def move(share: ms.Tensor) -> None:
+        def move() -> None:
             for averaged, current in pairs:
                 ops.assign_add(averaged, share * (current - averaged))
 
@@ -50,8 +46,7 @@ class Average:
     def follow(self, steps: int) -> None:
         """Move, if `steps` (all that G has taken) says that it is time."""
         if steps % EVERY == 0:
-            decay = min(self.decay, (1 + steps) / (4 + steps))
-            self._move(ms.Tensor(1 - decay**EVERY, ms.float32))
+            self._move()
 
     def settle(self, z: ms.Tensor) -> None:
         """Give BatchNorm the statistics of a large batch of latent codes (N, latent_size); leaves evaluation mode.
