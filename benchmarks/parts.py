@@ -10,7 +10,20 @@ from typing import Any, NamedTuple
 
 from benchmarks import epoch, problem
 from benchmarks.contestants import products
-from benchmarks.race import Burst, Entry, Worker, kept, largest_difference, one_burst, race, ratios, started, times
+from benchmarks.contestants.ours import training_images
+from benchmarks.race import (
+    Burst,
+    Entry,
+    Spread,
+    Worker,
+    kept,
+    largest_difference,
+    one_burst,
+    race,
+    ratios,
+    started,
+    times,
+)
 
 CONTESTANTS: dict[str, Entry] = {
     "ours": Entry("gan_mnist", "benchmarks.contestants.ours:build", {"library_layers": False}),
@@ -43,6 +56,8 @@ CONTESTANTS: dict[str, Entry] = {
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
 BATCH_PEERS = ("ours", "torch-fused", "jax")
 """Who runs at every batch size."""
+EPOCHS = 6
+"""Through the trainer, of which four are watched."""
 LATENT_SIZES = (2, 10, 100, 400)
 DATA_LIMITS = (6000, 15000, 30000)
 COURSE_STEPS = 40
@@ -107,30 +122,40 @@ def race_part(settings: Settings) -> dict[str, Any]:
 
 
 def epoch_part(settings: Settings) -> dict[str, Any]:
-    """Our epochs through the real trainer, between two stretches of as many bare steps."""
+    """Our epochs through the real trainer; between them, as many bare steps in another process."""
+    path = settings.folder / "epoch.npz"
     data = epoch.data_override(settings.folder)
     entries = {name: entry for name, entry in settings.entries().items() if name in ("ours", "course")}
-    with started(entries, settings.folder / "epoch.npz", peers_python=settings.peers_python) as (workers, _):
-        ours = workers["ours"]
-        training = epoch.train([*settings.overrides, *data], epochs=3, folder=settings.folder)
-        bare = [one_burst(ours, training.steps_per_epoch)]
-        training = epoch.train([*settings.overrides, *data], epochs=5, folder=settings.folder)
-        bare.append(one_burst(ours, training.steps_per_epoch))
-        passes = [ours.ask("data_pass")["seconds"] for _ in range(3)]
+    with started(entries, path, peers_python=settings.peers_python) as (workers, _):
+        steps = len(training_images().labels) // problem.load(path).x.shape[1]
+        bare: list[Burst] = []
+        training = epoch.train(
+            [*settings.overrides, *data],
+            epochs=EPOCHS,
+            folder=settings.folder,
+            meanwhile=lambda: bare.append(one_burst(workers["ours"], steps)),
+        )
+        passes = [workers["ours"].ask("data_pass")["seconds"] for _ in range(3)]
         course = workers["course"].ask("piped", steps=COURSE_STEPS)["seconds"] if "course" in workers else None
-    bare_s = [burst.ms * training.steps_per_epoch / 1e3 for burst in bare]
-    whole = statistics.median(training.epochs_s)
+    bare_s = [burst.ms * steps / 1e3 for burst in bare]
+    # An epoch lies between two stretches of bare steps: the first watched one between the second and the third.
+    paired = [whole / statistics.mean(around) for whole, around in zip(training.epochs_s, zip(bare_s[1:], bare_s[2:]))]
     return {
-        "steps": training.steps_per_epoch,
-        "epoch_s": whole,
-        "bare_steps_s": bare_s,
-        "epoch_to_bare_steps": whole / statistics.mean(bare_s),
+        "steps": steps,
+        "epoch_to_bare_steps": Spread.of(paired)._asdict(),
+        "epoch_s": Spread.of(training.epochs_s)._asdict(),
+        "bare_steps_s": Spread.of(bare_s)._asdict(),
         "saving_share": statistics.median(training.saving),
         "first_step_s": training.first_step_s,
         "peak_bytes": training.peak_bytes,
         "data_pass_s": statistics.median(passes),
-        "course_epoch_s": course and course * training.steps_per_epoch,
-        "samples": {**training._asdict(), "data_passes_s": passes, "others": [burst.others for burst in bare]},
+        "course_epoch_s": course and course * steps,
+        "samples": {
+            **training._asdict(),
+            "data_passes_s": passes,
+            "bare_steps_s": bare_s,
+            "others": [burst.others for burst in bare],
+        },
     }
 
 

@@ -55,13 +55,10 @@ def race_table(race: dict[str, Any]) -> str:
 def epoch_table(epoch: dict[str, Any]) -> str:
     """What is around the steps."""
     rows = [
-        ["an epoch through the trainer / as many bare steps", f"{epoch['epoch_to_bare_steps']:.3f}"],
+        ["an epoch through the trainer / as many bare steps", spread(epoch["epoch_to_bare_steps"], 3)],
         ["grid, checkpoints and state, share of an epoch", f"{epoch['saving_share']:.1%}"],
-        ["an epoch through the trainer", f"{epoch['epoch_s']:.2f} s"],
-        [
-            f"{epoch['steps']} bare steps, before and after",
-            " and ".join(f"{s:.2f}" for s in epoch["bare_steps_s"]) + " s",
-        ],
+        ["an epoch through the trainer", f"{spread(epoch['epoch_s'], 2)} s"],
+        [f"{epoch['steps']} bare steps, between the epochs", f"{spread(epoch['bare_steps_s'], 2)} s"],
         ["a pass over the data without training", f"{epoch['data_pass_s']:.2f} s"],
         ["process start to first finished step", f"{epoch['first_step_s']:.1f} s"],
         ["peak memory", f"{epoch['peak_bytes'] / 1e6:,.0f} MB"],
@@ -69,7 +66,7 @@ def epoch_table(epoch: dict[str, Any]) -> str:
     if epoch["course_epoch_s"]:
         seconds = epoch["course_epoch_s"]
         rows.append(["an epoch of the course-style script with its own data pipeline", f"{seconds:.0f} s"])
-        rows.append(["the same / an epoch of ours", f"{seconds / epoch['epoch_s']:.1f}"])
+        rows.append(["the same / an epoch of ours", f"{seconds / epoch['epoch_s']['median']:.1f}"])
     return markdown(["ours, whole epochs", ""], rows)
 
 

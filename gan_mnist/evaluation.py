@@ -69,6 +69,11 @@ def _flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
+def _spread(array: np.ndarray, count: int) -> np.ndarray:
+    """`count` entries from all over an array: MNIST's first 5,000 test images are by tidier writers than the rest."""
+    return array[np.linspace(0, len(array), count, endpoint=False).astype(int)]
+
+
 class Reference:
     """Real images: the test set to compare with, the training set to look for copies in, and their own scores.
 
@@ -139,7 +144,7 @@ def _kid(view: View, reference: Reference) -> Scores:
 def _manifolds(view: View, reference: Reference) -> Scores:
     real, fake = reference.test.reading.features, view.reading.features
     count = min(len(real), len(fake))  # The papers' sets are of equal size.
-    found = manifolds.compare(real[:count], fake[:count])
+    found = manifolds.compare(_spread(real, count), fake[:count])
     errors = {name: math.sqrt(p * (1 - p) / count) for name, p in found._asdict().items() if name != "density"}
     return {name: Score(value, errors.get(name)) for name, value in found._asdict().items()}
 
@@ -312,11 +317,14 @@ def _enter(entry: Entry, values: Scores, real: Scores) -> None:
 
 
 def _judge_discriminator(entry: Entry, path: Path, view: View, reference: Reference) -> None:
-    """D's accuracy and the histograms of its probabilities, on test images and on samples."""
+    """D's accuracy and the histograms of its probabilities, on test images and on samples (or on packs of them)."""
     D, spec = checkpoint.load_network(path, "discriminator")
     if spec.image_shape != (1, 28, 28):
         raise UserError(f"{path}: judges images of {spec.image_shape}, but MNIST's are (1, 28, 28)")
-    probabilities = {"real": scoring.score(D, reference.test.images), "fake": scoring.score(D, view.images)}
+    probabilities = {
+        name: scoring.score(D, images[: len(images) // spec.pack * spec.pack].reshape(-1, spec.pack, 28, 28))
+        for name, images in (("real", reference.test.images), ("fake", view.images))
+    }
     for name, right in (("real", probabilities["real"] > 0.5), ("fake", probabilities["fake"] <= 0.5)):
         error = float(right.std() / math.sqrt(len(right)))
         entry["scores"][f"d_accuracy_{name}"] = {"value": float(right.mean()), "standard_error": error, "real": None}
@@ -362,12 +370,9 @@ def neighbours_panel(samples: np.ndarray, train: np.ndarray, *, rows: int = 5, c
 
 
 def _partner(path: Path) -> Path | None:
-    """The Discriminator<E>.ckpt beside a Generator<E>.ckpt, if it judges single images."""
+    """The Discriminator<E>.ckpt beside a Generator<E>.ckpt."""
     partner = path.with_name(path.name.replace("Generator", "Discriminator"))
-    if partner == path or not partner.is_file():
-        return None
-    packs = checkpoint.read_spec(partner, checkpoint.load(partner)).pack > 1
-    return None if packs else partner
+    return partner if partner != path and partner.is_file() else None
 
 
 def _epoch(path: Path) -> int | None:
@@ -404,13 +409,13 @@ class Judge:
         self._real = self._reader.read(test.pixels)
         self._gaussian = frechet.Gaussian.of(self._real.features)
         self._digits = classes.histogram(self._real.probabilities)
-        self._points = _flat(test.pixels[:points])
+        self._points = _flat(_spread(test.pixels, min(points, len(test.pixels))))
 
     def score(self, samples: np.ndarray) -> dict[str, float]:
         """The scores of uint8 samples (N, 28, 28), N about 2,000, by the names of `scoreboard.MEASURES`."""
         reading, pixels = self._reader.read(samples), _flat(samples)
         digits = classes.histogram(reading.probabilities)
-        real = self._real.features[: len(samples)]
+        real = _spread(self._real.features, min(len(samples), len(self._real.features)))
         return {
             "parzen": parzen.score(self._points, pixels, sigma=self.SIGMA).value,
             "fid": frechet.frechet_distance(frechet.Gaussian.of(reading.features), self._gaussian),

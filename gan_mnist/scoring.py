@@ -50,13 +50,14 @@ def score(D: nn.Cell, images: np.ndarray) -> np.ndarray:
 
     Args:
         D: a discriminator.
-        images: uint8 (N, H, W).
+        images: uint8 (N, H, W), or (N, pack, H, W) for one that judges packs of images.
 
     Returns:
         (N,) float32 in [0, 1].
     """
     D.set_train(False)
-    x = ((images.astype(np.float32) - 127.5) / 127.5)[:, None]  # (N, 1, H, W) in [-1, 1]
+    x = (images.astype(np.float32) - 127.5) / 127.5
+    x = x[:, None] if x.ndim == 3 else x  # (N, C, H, W) in [-1, 1]
     return np.concatenate([D(ms.Tensor(x[i : i + BATCH])).asnumpy()[:, 0] for i in range(0, len(x), BATCH)])
 
 
