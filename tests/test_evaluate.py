@@ -1,9 +1,10 @@
 """evaluate.py on a small run, with the embedded digits in MNIST's place; and the judge for use during training."""
 
+import functools
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -33,6 +34,14 @@ def mnist_like(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mnist_like")
     shutil.copytree(digits, folder, dirs_exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_reader() -> Iterator[None]:
+    """The classifier is compiled once for all tests here, which saves most of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "Reader", functools.cache(evaluation.Reader))
+        yield
 
 
 @pytest.fixture
