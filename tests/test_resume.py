@@ -25,12 +25,13 @@ TIMINGS = {"images_per_s", "epoch_s"}
 
 EPOCHS = 4
 RECIPE = ["data.limit=640", "data.batch_size=32", f"train.epochs={EPOCHS}", "train.log_every=3"]  # 20 steps an epoch
-# All that has a state of its own: the average of G's weights, both optimizers, a schedule, a momentum that grows.
+# All that has a state or randomness of its own: the average of G's weights, both optimizers, a schedule, a growing
+# momentum, dropout.
 RECIPE += [
     "train.ema=0.9",
     "optim_d={name: momentum, lr: 0.01, momentum: 0.5, final_momentum: 0.7, momentum_epochs: 3}",
 ]
-RECIPE += ["optim_d.schedule={name: exponential, decay: 0.99, warmup: 10}"]
+RECIPE += ["optim_d.schedule={name: exponential, decay: 0.99, warmup: 10}", "model.discriminator.dropout=0.3"]
 
 
 @pytest.fixture(scope="module")
