@@ -87,21 +87,22 @@ def build(path: Path, *, threads: int) -> Contestant:
     ms.set_device("CPU")
     shapes, steps = products(problem.load(path))
     random = np.random.default_rng(0)
-    operands = {name: ms.Tensor(random.standard_normal(shape, dtype=np.float32)) for name, shape in shapes.items()}
-    pairs = tuple((operands[product.a], operands[product.b]) for product in steps)
+    operands = tuple(ms.Tensor(random.standard_normal(shape, dtype=np.float32)) for shape in shapes.values())
+    places = list(shapes)
+    indices = [(places.index(product.a), places.index(product.b)) for product in steps]
     multiply = [ops.MatMul(product.transpose_a, product.transpose_b) for product in steps]
 
     @ms.jit(jit_level="O1")
-    def run(pairs: Any) -> ms.Tensor:
+    def run(operands: Any) -> ms.Tensor:
         results = []
-        for matmul, (a, b) in zip(multiply, pairs):
-            results.append(matmul(a, b))
-        return ops.depend(pairs[0][0][:1, :1], results)  # Needs them all, copies none.
+        for matmul, (a, b) in zip(multiply, indices):
+            results.append(matmul(operands[a], operands[b]))
+        return ops.depend(operands[0][:1, :1], results)  # Needs them all, copies none.
 
     last: list[Any] = [None]
 
     def step(index: int) -> None:
-        last[0] = run(pairs)
+        last[0] = run(operands)
 
     def wait() -> None:
         last[0].asnumpy()
