@@ -45,7 +45,7 @@ def write(run_dir: Path) -> list[Path]:
     grids = sorted((run_dir / "images").glob("epoch_*.png"), key=_epoch_of)
     if grids:
         written.append(run_dir / "training.gif")
-        write_film(written[1], grids)
+        write_film(written[-1], grids)
     return written
 
 

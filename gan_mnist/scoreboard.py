@@ -167,7 +167,9 @@ def write_curve(path: Path, entries: Sequence[Entry], *, title: str) -> None:
     for axes in axes_of[max(0, len(panels) - columns) : len(panels)]:
         axes.set_xlabel("epoch")
         axes.tick_params(labelbottom=True)
-    figure.suptitle(f"{title}: quality by epoch; dotted: real training images", fontsize=10)
+    compared = any(score.get("real") is not None for entry in entries for score in entry["scores"].values())
+    dotted = "; dotted: real training images" if compared else ""
+    figure.suptitle(f"{title}: quality by epoch{dotted}", fontsize=10)
     with files.atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
