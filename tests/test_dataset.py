@@ -93,6 +93,19 @@ def test_noise_is_uniform_for_both_halves_of_ds_batch(images: Images) -> None:
     np.testing.assert_allclose(histogram / noise.size, 0.1, atol=0.01)
 
 
+def test_colour_images_come_channels_first_and_points_as_they_are() -> None:
+    random = np.random.default_rng(0)
+    labels = np.zeros(20, np.uint8)
+    colour = Images(random.integers(0, 256, (20, 4, 6, 3), np.uint8), labels)
+    points = Images(random.standard_normal((20, 2), dtype=np.float32), labels)
+    assert (colour.shape, points.shape) == ((3, 4, 6), (2, 1, 1))
+    chosen = np.array([3, 1])
+    for channel in range(3):
+        expected = colour.pixels[chosen, :, :, channel] / 127.5 - 1
+        np.testing.assert_allclose(colour.inputs(chosen)[:, channel], expected, atol=1e-6)
+    np.testing.assert_array_equal(points.inputs(chosen)[:, :, 0, 0], points.pixels[chosen])
+
+
 def test_the_fixed_codes_are_the_courses() -> None:
     np.random.seed(2323)
     course = ms.Tensor(np.random.normal(size=(25, 100)), dtype=ms.float32).asnumpy()

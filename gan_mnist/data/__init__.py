@@ -18,18 +18,29 @@ DEFAULT_FOLDERS = {"mnist": "MNIST_Data", "digits": "MNIST_Data/digits"}
 
 
 class Images(NamedTuple):
-    """A labelled set of images in memory."""
+    """A labelled set of images in memory; the points of a toy data set are images of 1x1, a channel a coordinate."""
 
     pixels: np.ndarray
-    """uint8, (count, height, width)."""
+    """uint8 (count, height, width), or (count, height, width, 3) in colour; or points, float32 (count, coordinates)."""
     labels: np.ndarray
     """uint8, (count,)."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one image."""
-        _, height, width = self.pixels.shape
-        return 1, height, width
+        if self.pixels.ndim == 2:
+            return self.pixels.shape[1], 1, 1
+        _, height, width, *channels = self.pixels.shape
+        return (channels[0] if channels else 1), height, width
+
+    def inputs(self, chosen: np.ndarray) -> np.ndarray:
+        """The chosen images as the networks take them: float32 (N, C, H, W); pixels in [-1, 1], as G's Tanh."""
+        x = self.pixels[chosen].astype(np.float32)
+        if self.pixels.dtype == np.uint8:
+            x = (x - 127.5) / 127.5
+        if x.ndim == 4:
+            x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        return x.reshape(-1, *self.shape)
 
 
 def load_images(data: config.Data, split: str = "train") -> Images:

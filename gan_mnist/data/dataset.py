@@ -39,8 +39,7 @@ class _Batches:
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         step = int(index) + self.first
         chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        pixels = self.images.pixels[chosen].astype(np.float32)
-        image = ((pixels - 127.5) / 127.5).reshape(-1, *self.images.shape)  # [0, 255] -> [-1, 1], as G's Tanh
+        image = self.images.inputs(chosen)
         latent = random_latents(
             self._random(_LATENT, step), (self.batch_size, self.model.latent_size), self.model.latent
         )
