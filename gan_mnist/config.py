@@ -74,6 +74,19 @@ class Loss(Section):
     """Halve D's loss: the mean over real and generated images instead of the sum, which slows D down."""
     smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """One-sided label smoothing: D is asked for 1 - smoothing on real images (Salimans et al. 2016, section 3.4)."""
+    label_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Noisy labels: what D is asked for on a real image is moved at random, by up to this much up or down."""
+    instance_noise: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation of the noise that is added to all images that D sees (Sonderby et al. 2017)."""
+    instance_noise_epochs: PositiveInt | None = None
+    """Epochs over which that noise fades away linearly; null keeps it."""
+    r1: Annotated[float, Field(ge=0)] = 0.0
+    """gamma of the penalty gamma / 2 E[|grad D(x)|^2] on real images (Mescheder et al. 2018, equation 9)."""
+    gradient_penalty: Annotated[float, Field(ge=0)] | None = None
+    """lambda of the penalty lambda E[(|grad D(x')| - 1)^2] between real and generated images (Gulrajani et al. 2017,
+    equation 3); null for what the loss wants: 10 for `wasserstein_gp`, 0 for the others."""
+    orthogonal: Annotated[float, Field(ge=0)] = 0.0
+    """beta of G's orthogonal regularisation (Brock et al. 2019, equation 3)."""
 
 
 class Schedule(Section):
@@ -103,6 +116,8 @@ class Optimizer(Section):
     """Adam's decay of the gradient's running mean."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Adam's decay of the squared gradient's running mean."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """What is added to the gradient, times the weight: a pull towards zero."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """The share of its last change that a weight repeats (`momentum` only)."""
     final_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -118,6 +133,12 @@ class Train(Section):
     """Passes over the data, counted from the run's beginning (also when it is resumed)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """Seeds the initial weights, the shuffling and the latent codes."""
+    d_steps: PositiveInt = 1
+    """Updates of D in a step, each with images of its own: k in algorithm 1 of Goodfellow et al. 2014."""
+    g_steps: PositiveInt = 1
+    """Updates of G in a step."""
+    first: Literal["discriminator", "generator"] = "discriminator"
+    """Who is updated first; the other one then sees the same generated images."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay per step of an exponential moving average of G's weights, which is then what is saved and sampled; see
     `gan_mnist.averaging`."""

@@ -12,9 +12,10 @@ from gan_mnist import checkpoint, schedules
 from gan_mnist.averaging import Average
 from gan_mnist.config import Config
 from gan_mnist.errors import UserError
+from gan_mnist.latents import Draw
 from gan_mnist.losses import Loss, make_loss
 from gan_mnist.models import NetworkSpec, build_network, network_spec
-from gan_mnist.steps import make_optimizer, own_parameters
+from gan_mnist.steps import Rules, TrainStep, make_optimizer, make_train_step, own_parameters
 
 
 class Game(NamedTuple):
@@ -32,6 +33,10 @@ class Game(NamedTuple):
     loss: Loss
     average: Average | None
     """The moving average of G's weights (`train.ema`)."""
+    rules: Rules
+    """Of a step."""
+    draws: tuple[Draw, ...]
+    """The random numbers that a step takes."""
 
     @property
     def sampled(self) -> nn.Cell:
@@ -39,9 +44,13 @@ class Game(NamedTuple):
         return self.average.network if self.average else self.G
 
     @property
-    def noise_size(self) -> int:
-        """Random numbers that D needs for each image; see `models`."""
-        return getattr(self.D, "noise_size", 0)
+    def classes(self) -> int | None:
+        """Classes that both networks are told, if they are conditional."""
+        return getattr(self.G, "classes", None)
+
+    def train_step(self) -> TrainStep:
+        """The compiled step of this game."""
+        return make_train_step(self.G, self.D, self.optim_g, self.optim_d, self.loss, self.rules)
 
     def parameters(self) -> list[ms.Parameter]:
         """All that training changes: weights, BatchNorm statistics, the average, and the optimizers' own.
@@ -84,7 +93,56 @@ def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_e
     optim_g = make_optimizer(G, config.optim_g, rates=rates_g, prefix="optim_g.")
     optim_d = make_optimizer(D, config.optim_d, rates=rates_d, prefix="optim_d.")
     average = Average(G, build_network(spec_g), decay=config.train.ema) if config.train.ema else None
-    return Game(G.set_train(), D.set_train(), spec_g, spec_d, optim_g, optim_d, rates_g, rates_d, loss, average)
+    draws = _draws(config, D, image_shape, loss)
+    rules = Rules(
+        d_steps=config.train.d_steps,
+        g_steps=config.train.g_steps,
+        generator_first=config.train.first == "generator",
+        pack=config.model.pack,
+        conditional=_classes(G, D, config) is not None,
+        draws=tuple(draw.name for draw in draws),
+    )
+    G.set_train()
+    D.set_train()
+    return Game(G, D, spec_g, spec_d, optim_g, optim_d, rates_g, rates_d, loss, average, rules, draws)
+
+
+def _classes(G: nn.Cell, D: nn.Cell, config: Config) -> int | None:
+    """The number of classes that both networks are told; None if they are told none.
+
+    Raises:
+        UserError: they differ, or D judges packs of images, which have no single class.
+    """
+    classes: int | None = getattr(G, "classes", None)
+    if classes != getattr(D, "classes", None):
+        raise UserError("model.generator.classes and model.discriminator.classes differ; set both to the same number")
+    if classes is not None and config.model.pack > 1:
+        raise UserError(f"model.pack is {config.model.pack}, but packs of images have no single class; set it to 1")
+    return classes
+
+
+def _draws(config: Config, D: nn.Cell, image_shape: tuple[int, int, int], loss: Loss) -> tuple[Draw, ...]:
+    """The random numbers of a step (see `steps.make_train_step`), the first epoch's."""
+    images = config.data.batch_size * config.train.d_steps
+    packs = images // config.model.pack
+    draws = []
+    if noise_size := getattr(D, "noise_size", 0):  # Of a D that draws at random itself; see `models`.
+        draws.append(Draw("dropout", (2 * packs, noise_size)))
+    if config.loss.label_noise:
+        draws.append(Draw("label_noise", (packs, 1)))
+    if config.loss.instance_noise:
+        draws.append(Draw("instance_noise", (2 * images, *image_shape), "normal", config.loss.instance_noise))
+    if loss.gradient_penalty:
+        draws.append(Draw("mix", (packs, 1, 1, 1)))
+    return tuple(draws)
+
+
+def draws_of(game: Game, config: Config, *, epoch: int) -> tuple[Draw, ...]:
+    """A step's random numbers in an epoch: instance noise may fade."""
+    fading = schedules.fading(config.loss.instance_noise_epochs, epoch)
+    return tuple(
+        draw._replace(scale=fading * draw.scale) if draw.name == "instance_noise" else draw for draw in game.draws
+    )
 
 
 def set_momentum(game: Game, config: Config, *, epoch: int) -> None:

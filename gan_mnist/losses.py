@@ -20,10 +20,17 @@ from gan_mnist.errors import UserError
 class Loss(NamedTuple):
     """One objective: what D minimises and what G minimises."""
 
-    discriminator: Callable[[Tensor, Tensor], Tensor]
-    """(logits of real images, logits of fakes), each (N, 1) -> scalar."""
+    discriminator: Callable[..., Tensor]
+    """(logits of real images, logits of fakes), each (N, 1) -> scalar. With label noise, a third argument (N, 1) holds
+    numbers from U(0, 1) that move the real images' labels."""
     generator: Callable[[Tensor], Tensor]
     """Logits of fakes, (N, 1) -> scalar."""
+    r1: float = 0.0
+    """Weight of the gradient's penalty on real images."""
+    gradient_penalty: float = 0.0
+    """Weight of the gradient's penalty between real and generated images."""
+    orthogonal: float = 0.0
+    """Weight of G's orthogonal regularisation."""
 
 
 def _bce(logits: Tensor, target: Tensor) -> Tensor:
@@ -38,15 +45,26 @@ def _bce_logits(logits: Tensor, target: Tensor) -> Tensor:
 
 def _non_saturating(cross_entropy: Callable[[Tensor, Tensor], Tensor], options: config.Loss) -> Loss:
     """D: BCE(D(x), 1 - smoothing) + BCE(D(G(z)), 0).   G: BCE(D(G(z)), 1): maximise log D(G(z)) (section 3)."""
+    labels = _labels(options)
 
-    def discriminator(real: Tensor, fake: Tensor) -> Tensor:
-        target = ops.full_like(real, 1.0 - options.smoothing)
-        return cross_entropy(real, target) + cross_entropy(fake, ops.zeros_like(fake))
+    def discriminator(real: Tensor, fake: Tensor, *moves: Tensor) -> Tensor:
+        return cross_entropy(real, labels(real, *moves)) + cross_entropy(fake, ops.zeros_like(fake))
 
     def generator(fake: Tensor) -> Tensor:
         return cross_entropy(fake, ops.ones_like(fake))
 
     return Loss(discriminator, generator)
+
+
+def _labels(options: config.Loss) -> Callable[..., Tensor]:
+    """What D is asked for on real images: logits (N, 1) -> labels (N, 1), smoothed, and moved by numbers (N, 1)."""
+    smooth, noise = 1.0 - options.smoothing, options.label_noise
+
+    def labels(real: Tensor, *moves: Tensor) -> Tensor:
+        target = ops.full_like(real, smooth)
+        return target + noise * (2.0 * moves[0] - 1.0) if moves else target
+
+    return labels
 
 
 def _minimax(options: config.Loss) -> Loss:
@@ -66,9 +84,10 @@ def _least_squares(options: config.Loss) -> Loss:
 
     D(x) stands for the logits; on real images their target is 1 - smoothing.
     """
+    labels = _labels(options)
 
-    def discriminator(real: Tensor, fake: Tensor) -> Tensor:
-        return 0.5 * (ops.square(real - (1.0 - options.smoothing)).mean() + ops.square(fake).mean())
+    def discriminator(real: Tensor, fake: Tensor, *moves: Tensor) -> Tensor:
+        return 0.5 * (ops.square(real - labels(real, *moves)).mean() + ops.square(fake).mean())
 
     def generator(fake: Tensor) -> Tensor:
         return 0.5 * ops.square(fake - 1.0).mean()
@@ -81,10 +100,7 @@ def _hinge(options: config.Loss) -> Loss:
 
     D(x) stands for the logits.
     """
-    if options.smoothing:
-        raise UserError(
-            f"loss.smoothing is {options.smoothing}, but the hinge loss has no labels to smooth; set it to 0"
-        )
+    _refuse_labels(options)
 
     def discriminator(real: Tensor, fake: Tensor) -> Tensor:
         return ops.relu(1.0 - real).mean() + ops.relu(1.0 + fake).mean()
@@ -95,12 +111,36 @@ def _hinge(options: config.Loss) -> Loss:
     return Loss(discriminator, generator)
 
 
+def _wasserstein_gp(options: config.Loss) -> Loss:
+    """D: E[D(G(z))] - E[D(x)] + 10 E[(|grad D(x')| - 1)^2], x' between real and generated images.   G: -E[D(G(z))].
+
+    Gulrajani et al. 2017, equation 3: D (the logits), a critic rather than a judge of probability, approaches the
+    Wasserstein distance between the two distributions.
+    """
+    _refuse_labels(options)
+
+    def discriminator(real: Tensor, fake: Tensor) -> Tensor:
+        return fake.mean() - real.mean()
+
+    def generator(fake: Tensor) -> Tensor:
+        return -fake.mean()
+
+    return Loss(discriminator, generator, gradient_penalty=10.0)
+
+
+def _refuse_labels(options: config.Loss) -> None:
+    for key in ("smoothing", "label_noise"):
+        if value := getattr(options, key):
+            raise UserError(f"loss.{key} is {value}, but the loss {options.name} has no labels; set it to 0")
+
+
 LOSSES: dict[str, Callable[[config.Loss], Loss]] = {
     "bce": partial(_non_saturating, _bce),
     "bce_logits": partial(_non_saturating, _bce_logits),
     "minimax": _minimax,
     "least_squares": _least_squares,
     "hinge": _hinge,
+    "wasserstein_gp": _wasserstein_gp,
 }
 
 
@@ -113,9 +153,12 @@ def make_loss(options: config.Loss) -> Loss:
     if options.name not in LOSSES:
         raise UserError(f"loss.name is {options.name!r}; the known losses are: {', '.join(LOSSES)}")
     loss = LOSSES[options.name](options)
+    loss = loss._replace(r1=options.r1, orthogonal=options.orthogonal)
+    if options.gradient_penalty is not None:
+        loss = loss._replace(gradient_penalty=options.gradient_penalty)
     whole = loss.discriminator
 
-    def half(real: Tensor, fake: Tensor) -> Tensor:
-        return 0.5 * whole(real, fake)
+    def half(real: Tensor, fake: Tensor, *moves: Tensor) -> Tensor:
+        return 0.5 * whole(real, fake, *moves)
 
     return loss._replace(discriminator=half) if options.halve_d else loss

@@ -1,4 +1,4 @@
-"""Learning rates and momenta over time, as plain numbers."""
+"""Learning rates, momenta and noise over time, as plain numbers."""
 
 from __future__ import annotations
 
@@ -51,3 +51,8 @@ def momentum(options: Optimizer, epoch: int) -> float:
         return options.momentum
     share = min(1.0, epoch / options.momentum_epochs)
     return options.momentum + share * (options.final_momentum - options.momentum)
+
+
+def fading(epochs: int | None, epoch: int) -> float:
+    """1 at first, 0 after `epochs` epochs, linearly between; None: always 1."""
+    return 1.0 if epochs is None else max(0.0, 1.0 - epoch / epochs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -28,9 +29,13 @@ def make_optimizer(network: nn.Cell, options: config.Optimizer, *, rates: np.nda
     weights = network.trainable_params()
     rate = rates.tolist() if np.ptp(rates) else options.lr
     if options.name == "adam":
-        optimizer = nn.Adam(weights, learning_rate=rate, beta1=options.beta1, beta2=options.beta2)
+        optimizer = nn.Adam(
+            weights, learning_rate=rate, beta1=options.beta1, beta2=options.beta2, weight_decay=options.weight_decay
+        )
     else:
-        optimizer = nn.Momentum(weights, learning_rate=rate, momentum=options.momentum)
+        optimizer = nn.Momentum(
+            weights, learning_rate=rate, momentum=options.momentum, weight_decay=options.weight_decay
+        )
     for parameter in own_parameters(optimizer, network):
         parameter.name = prefix + parameter.name
     return optimizer
@@ -42,18 +47,47 @@ def own_parameters(optimizer: nn.Optimizer, network: nn.Cell) -> list[ms.Paramet
     return [parameter for parameter in optimizer.get_parameters() if id(parameter) not in shared]
 
 
+class Rules(NamedTuple):
+    """How a step of the game goes."""
+
+    d_steps: int = 1
+    """Updates of D, each with N images of its own."""
+    g_steps: int = 1
+    """Updates of G, each with N latent codes of its own."""
+    generator_first: bool = False
+    """G is updated before D, which then sees what G drew before its update."""
+    pack: int = 1
+    """Images that D judges at once, their channels joined (Lin et al. 2018); divides N."""
+    conditional: bool = False
+    """Both networks are told the class: G(z, y), D.logits(x, y)."""
+    draws: tuple[str, ...] = ()
+    """Names of the random numbers that come with a step's images (`latents.Draw`), in their order."""
+
+
 def make_train_step(
-    G: nn.Cell, D: nn.Cell, optim_g: nn.Optimizer, optim_d: nn.Optimizer, loss: Loss, *, pack: int = 1
+    G: nn.Cell,
+    D: nn.Cell,
+    optim_g: nn.Optimizer,
+    optim_d: nn.Optimizer,
+    loss: Loss,
+    rules: Rules = Rules(),  # noqa: B008 (immutable)
 ) -> TrainStep:
-    """Compile one update of D followed by one of G (Goodfellow et al. 2014, algorithm 1 with k = 1).
+    """Compile one step of the game: k updates of D, then one of G (Goodfellow et al. 2014, algorithm 1).
 
         D: minimise BCE(D(x), 1) + BCE(D(G(z)), 0)
         G: minimise BCE(D(G(z)), 1), through the D just updated, with the same z     (losses by name: gan_mnist.losses)
 
-    G does not change between the two updates, so its forward pass runs once and serves both.
+    G does not change between D's last update and its own, so its forward pass runs once and serves both.
 
-    A D that draws at random (dropout: `models`) is handed numbers from U(0, 1) instead, so that a step is a function of
-    its arguments: G's update sees the same ones for its images as D's did.
+    What is random in a step is handed to it, so that a step is a function of its arguments; G's update sees the same
+    numbers for its images as D's did:
+
+        dropout         (2 k N / pack, D.noise_size) from U(0, 1): what D leaves out (see `models`)
+        label_noise     (k N / pack, 1) from U(0, 1): moves the labels of real images
+        instance_noise  (2 k N, C, H, W): added to all images that D sees
+        mix             (k N / pack, 1, 1, 1) from U(0, 1): places between real and generated images
+
+    Each begins with the first update's numbers, and in those of 2 N come the real images' before the generated ones'.
 
     Args:
         G: the generator.
@@ -61,45 +95,102 @@ def make_train_step(
         optim_g: its optimizer.
         optim_d: likewise.
         loss: what each of them minimises.
-        pack: images that D judges at once, their channels joined (Lin et al. 2018); divides N.
+        rules: of the step: k and the like.
 
     Returns:
-        train_step(x, z, *noise): real images x (N, C, H, W) in [-1, 1], latent codes z (N, latent_size), and for a D
-        with `noise_size` the numbers (2 N / pack, noise_size) for real and generated images -> loss_d, loss_g, and the
-        logits (N / pack, 1) of x and of G(z) that D's update saw.
+        train_step(x, y, z, *drawn): real images x (k N, C, H, W), their classes y (k N,), latent codes z
+        ((k + g - 1) N, latent_size) and the numbers named by `rules.draws` -> loss_d, loss_g, and the logits
+        (N / pack, 1) of x and of G(z) that D's last update saw.
     """
-    loss_of_d, loss_of_g = loss
+    loss_of_d, loss_of_g = loss.discriminator, loss.generator
+    turns, codes = rules.d_steps, rules.d_steps + rules.g_steps - 1
+    # What an update of D is given beside images, where the game has it: classes and random numbers.
+    names = ("class",) * rules.conditional + rules.draws
     # Real and generated images go through D as one batch, unless D's BatchNorm would mix their statistics.
     jointly = not any(parameter.name.endswith("moving_mean") for parameter in D.get_parameters())
 
-    def packs(images: Tensor) -> Tensor:
-        return images.reshape(images.shape[0] // pack, -1, *images.shape[2:])
+    def part(whole: Tensor, turn: int, parts: int) -> Tensor:
+        size = whole.shape[0] // parts
+        return whole if parts == 1 else whole[turn * size : (turn + 1) * size]
 
-    def d_loss(x: Tensor, fake: Tensor, *noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        count = x.shape[0] // pack
+    def get(name: str, given: Sequence[Tensor]) -> list[Tensor]:
+        """The one of that name, or none."""
+        return [given[names.index(name)]] if name in names else []
+
+    def half(numbers: list[Tensor], index: int) -> list[Tensor]:
+        """Those for real (0) or for generated (1) images."""
+        return [part(both, index, 2) for both in numbers]
+
+    def as_seen(images: Tensor, noise: list[Tensor]) -> Tensor:
+        """As D sees images: with noise, in packs."""
+        images = images + noise[0] if noise else images
+        return images.reshape(images.shape[0] // rules.pack, -1, *images.shape[2:])
+
+    def steepness(image: Tensor, *condition: Tensor) -> Tensor:
+        """|grad D|^2 at each image, (N,)."""
+
+        def total(image: Tensor) -> Tensor:
+            return D.logits(image, *condition).sum()
+
+        return ops.square(ms.grad(total)(image)).reshape(image.shape[0], -1).sum(axis=1)
+
+    def d_loss(both: Tensor, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, fake = part(both, 0, 2), part(both, 1, 2)
+        y, dropout = get("class", given), get("dropout", given)
         if jointly:
-            real_logits, fake_logits = ops.split(D.logits(packs(ops.concat((x, fake))), *noise), count)
+            logits = D.logits(both, *[ops.concat((classes, classes)) for classes in y], *dropout)
+            real_logits, fake_logits = ops.split(logits, x.shape[0])
         else:
-            real_logits = D.logits(packs(x), *[numbers[:count] for numbers in noise])
-            fake_logits = D.logits(packs(fake), *[numbers[count:] for numbers in noise])
-        return loss_of_d(real_logits, fake_logits), real_logits, fake_logits
+            real_logits, fake_logits = D.logits(x, *y, *half(dropout, 0)), D.logits(fake, *y, *half(dropout, 1))
+        value = loss_of_d(real_logits, fake_logits, *get("label_noise", given))
+        if loss.r1:
+            value += 0.5 * loss.r1 * steepness(x, *y, *half(dropout, 0)).mean()
+        if loss.gradient_penalty:
+            between = x + get("mix", given)[0] * (fake - x)
+            slope = ops.sqrt(steepness(between, *y, *half(dropout, 0)) + 1e-12)
+            value += loss.gradient_penalty * ops.square(slope - 1.0).mean()
+        return value, real_logits, fake_logits
 
-    def g_loss(fake: Tensor, *noise: Tensor) -> Tensor:
-        return loss_of_g(D.logits(packs(fake), *noise))
+    def g_loss(fake: Tensor, *given: Tensor) -> Tensor:
+        y, dropout = get("class", given), half(get("dropout", given), 1)
+        return loss_of_g(D.logits(as_seen(fake, half(get("instance_noise", given), 1)), *y, *dropout))
 
     d_gradient = ms.value_and_grad(d_loss, None, optim_d.parameters, has_aux=True)
     gradient_of_fake = ms.value_and_grad(g_loss, 0)
 
-    @ms.jit(jit_level="O1")
-    def train_step(x: Tensor, z: Tensor, *noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        fake, g_backward = ms.vjp(G, z, weights=optim_g.parameters)
-
-        (loss_d, real_logits, fake_logits), gradients = d_gradient(x, fake, *noise)
+    def update_d(x: Tensor, fake: Tensor, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        both = as_seen(ops.concat((x, fake)), get("instance_noise", given))
+        (loss_d, real_logits, fake_logits), gradients = d_gradient(both, *given)
         optim_d(gradients)
+        return loss_d, real_logits, fake_logits
 
-        loss_g, fake_gradient = gradient_of_fake(fake, *[numbers[x.shape[0] // pack :] for numbers in noise])
-        _, gradients = g_backward(fake_gradient)
+    def update_g(fake: Tensor, g_backward: Callable[..., Any], *given: Tensor) -> Tensor:
+        loss_g, fake_gradient = gradient_of_fake(fake, *given)
+        gradients = g_backward(fake_gradient)[-1]
         optim_g(gradients)
+        return loss_g
+
+    @ms.jit(jit_level="O1")
+    def train_step(x: Tensor, y: Tensor, z: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        every = (y, *drawn) if rules.conditional else drawn
+        for turn in range(turns - 1):
+            given = [part(whole, turn, turns) for whole in every]
+            update_d(part(x, turn, turns), G(part(z, turn, codes), *get("class", given)), *given)
+
+        x = part(x, turns - 1, turns)
+        given = [part(whole, turns - 1, turns) for whole in every]
+        classes = get("class", given)
+        fake, g_backward = ms.vjp(G, part(z, turns - 1, codes), *classes, weights=optim_g.parameters)
+        if rules.generator_first:
+            loss_g = update_g(fake, g_backward, *given)
+            loss_d, real_logits, fake_logits = update_d(x, fake, *given)
+        else:
+            loss_d, real_logits, fake_logits = update_d(x, fake, *given)
+            loss_g = update_g(fake, g_backward, *given)
+
+        for turn in range(turns, codes):
+            fake, g_backward = ms.vjp(G, part(z, turn, codes), *classes, weights=optim_g.parameters)
+            loss_g = update_g(fake, g_backward, *given)
         return loss_d, loss_g, real_logits, fake_logits
 
     return train_step

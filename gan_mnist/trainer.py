@@ -19,14 +19,13 @@ from gan_mnist import checkpoint, evaluation, files, imaging, report, rundir, ru
 from gan_mnist.config import Config
 from gan_mnist.data import Images, dataset, load_images
 from gan_mnist.errors import NonFiniteError, UserError
-from gan_mnist.game import Game, build_game, set_momentum
+from gan_mnist.game import Game, build_game, draws_of, set_momentum
 from gan_mnist.interrupts import Interrupt
 from gan_mnist.latents import fixed_latents
 from gan_mnist.metrics import parzen
 from gan_mnist.models import NetworkSpec, parameter_count
 from gan_mnist.rundir import RunDir
 from gan_mnist.state import Position
-from gan_mnist.steps import make_train_step
 
 STATISTICS = ("loss_d", "loss_g", "d_real", "d_fake")
 """What is logged of every step: both losses, and D's mean probability for real and for generated images."""
@@ -84,8 +83,12 @@ def _play(
 ) -> int:
     """Play the game from the start, or from the saved state, to the end; see `train`."""
     # Players: fresh, pretrained, or as they were when the run stopped.
-    steps_per_epoch = dataset.steps_per_epoch(images, config.data.batch_size)
+    steps_per_epoch = dataset.steps_per_epoch(images, config.data.batch_size, d_steps=config.train.d_steps)
     game = build_game(config, images.shape, steps_per_epoch=steps_per_epoch)
+    if game.classes and game.classes <= (largest := int(images.labels.max())):
+        raise UserError(
+            f"model.generator.classes is {game.classes}, but the data has a class {largest}; make it larger"
+        )
     position = Position()
     changes: dict[str, Any] = {}
     data = state.fingerprint(images)
@@ -93,7 +96,7 @@ def _play(
     if saved:
         position, changes = state.restore(*saved, game.parameters(), config, data)
         position.detour += detour
-    train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, game.loss, pack=config.model.pack)
+    train_step = game.train_step()
     draw = sampling.compiled(game.sampled)
     seed, latent = config.sample.seed, config.model.latent
     sample_latents = fixed_latents(config.sample.rows * config.sample.columns, config.model.latent_size, seed, latent)
@@ -122,7 +125,8 @@ def _play(
         warn_of_full_disk(config, run)
     interrupt.defer()
     begin = f" from epoch {position.epoch}, step {position.step}" if saved else ""
-    print(f"training{begin} on {device}: {describe(game, images, config)}; results in {run.path}/", flush=True)
+    players = describe(game, images, config, steps_per_epoch=steps_per_epoch)
+    print(f"training{begin} on {device}: {players}; results in {run.path}/", flush=True)
 
     total = config.train.epochs * steps_per_epoch
     done = position.epoch * steps_per_epoch + position.step
@@ -132,9 +136,10 @@ def _play(
             epoch, first_step = position.epoch, position.step
             batches = dataset.build_dataset(
                 images,
-                batch_size=config.data.batch_size,
+                batch_size=config.data.batch_size * config.train.d_steps,
+                codes=config.data.batch_size * (config.train.d_steps + config.train.g_steps - 1),
                 model=config.model,
-                noise_size=game.noise_size,
+                draws=draws_of(game, config, epoch=epoch),
                 seed=[config.train.seed, position.detour] if position.detour else config.train.seed,
                 epoch=epoch,
                 first_step=first_step,
@@ -142,11 +147,9 @@ def _play(
             set_momentum(game, config, epoch=epoch)
             log = StepLog(position)
             epoch_start = time.perf_counter()
-            for step, (x, _, *drawn) in enumerate(
-                batches.create_tuple_iterator(num_epochs=1, do_copy=False), first_step
-            ):
-                # One update of D, one of G.
-                log.add(train_step(x, *drawn))
+            for step, batch in enumerate(batches.create_tuple_iterator(num_epochs=1, do_copy=False), first_step):
+                # One update of D, one of G (or as many of each as the recipe says).
+                log.add(train_step(*batch))
                 if game.average:
                     game.average.follow(epoch * steps_per_epoch + step + 1)
                 progress.update()
@@ -158,7 +161,7 @@ def _play(
                     entry = {"epoch": epoch, "step": step, **statistics}
                     now = epoch * steps_per_epoch + step
                     entry |= {"lr_d": float(game.rates_d[now]), "lr_g": float(game.rates_g[now])}
-                    entry["images_per_s"] = round(config.data.batch_size / seconds, 1)
+                    entry["images_per_s"] = round(config.data.batch_size * config.train.d_steps / seconds, 1)
                     if last:
                         entry |= log.means(steps_per_epoch)
                         entry["epoch_s"] = round(time.perf_counter() - epoch_start, 3)
@@ -228,12 +231,11 @@ def require_finite(game: Game, *, epoch: int, step: int) -> None:
         raise NonFiniteError(f"`{broken}` is no longer finite at epoch {epoch}, step {step}: {DIVERGED}")
 
 
-def describe(game: Game, images: Images, config: Config) -> str:
+def describe(game: Game, images: Images, config: Config, *, steps_per_epoch: int) -> str:
     """One line: sizes of the networks and of the data."""
-    count = len(images.labels)
     return (
         f"{config.model.name} G ({parameter_count(game.G):,} parameters) against D ({parameter_count(game.D):,}), "
-        f"{count:,} images, {count // config.data.batch_size} steps of {config.data.batch_size} an epoch, "
+        f"{len(images.labels):,} images, {steps_per_epoch} steps of {config.data.batch_size} an epoch, "
         f"{config.train.epochs} epochs"
     )
 

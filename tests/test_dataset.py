@@ -8,7 +8,7 @@ from gan_mnist.config import Model
 from gan_mnist.data import Images
 from gan_mnist.data.dataset import build_dataset, steps_per_epoch
 from gan_mnist.errors import UserError
-from gan_mnist.latents import fixed_latents
+from gan_mnist.latents import Draw, fixed_latents
 
 COUNT, BATCH = 70, 16
 MODEL = Model(latent_size=50)
@@ -55,7 +55,7 @@ def test_images_come_with_their_labels_in_the_range_of_tanh(images: Images) -> N
 
 
 def test_batches_are_a_function_of_seed_epoch_and_step(images: Images) -> None:
-    noisy = {"noise_size": 7}
+    noisy = {"draws": (Draw("dropout", (2 * BATCH, 7)),)}
     epoch = batches(images, epoch=3, **noisy)
     assert equal(batches(images, epoch=3, **noisy), epoch)
     assert equal(batches(images, epoch=3, first_step=2, **noisy), epoch[2:])
@@ -66,7 +66,7 @@ def test_batches_are_a_function_of_seed_epoch_and_step(images: Images) -> None:
 
 def test_nothing_random_repeats_within_an_epoch(images: Images) -> None:
     for column in (2, 3):
-        rows = np.concatenate([batch[column] for batch in batches(images, noise_size=7)])
+        rows = np.concatenate([batch[column] for batch in batches(images, draws=(Draw("dropout", (2 * BATCH, 7)),))])
         assert len(np.unique(rows, axis=0)) == len(rows)
 
 
@@ -86,11 +86,24 @@ def test_latent_codes_have_their_distribution(
         assert codes.std() == pytest.approx(deviation, abs=0.03)
 
 
-def test_noise_is_uniform_for_both_halves_of_ds_batch(images: Images) -> None:
-    noise = np.concatenate([batch[3] for batch in batches(images, noise_size=300)])
-    assert batches(images, noise_size=300)[0][3].shape == (2 * BATCH, 300)
-    histogram, _ = np.histogram(noise, bins=10, range=(0, 1))
-    np.testing.assert_allclose(histogram / noise.size, 0.1, atol=0.01)
+def test_draws_have_their_shapes_and_distributions_and_are_independent(images: Images) -> None:
+    shape = (2 * BATCH, 300)
+    draws = Draw("dropout", shape), Draw("mix", shape), Draw("instance_noise", shape, "normal", 0.5)
+    columns = [np.concatenate(column) for column in list(zip(*batches(images, draws=draws)))[3:]]
+    assert all(column.shape == (4 * 2 * BATCH, 300) and column.dtype == np.float32 for column in columns)
+    for uniform in columns[:2]:
+        histogram, _ = np.histogram(uniform, bins=10, range=(0, 1))
+        np.testing.assert_allclose(histogram / uniform.size, 0.1, atol=0.01)
+    assert columns[2].std() == pytest.approx(0.5, rel=0.02) and columns[2].mean() == pytest.approx(0, abs=0.01)
+    assert np.abs(np.corrcoef([column.ravel() for column in columns]) - np.eye(3)).max() < 0.02
+
+
+def test_a_step_may_take_more_codes_than_images(images: Images) -> None:
+    for _, _, latent in batches(images, codes=3 * BATCH):
+        assert latent.shape == (3 * BATCH, 50)
+    assert steps_per_epoch(images, BATCH, d_steps=2) == COUNT // (2 * BATCH)
+    with pytest.raises(UserError, match=r"batch_size is 16 and train.d_steps 5, but there are 70 images"):
+        steps_per_epoch(images, BATCH, d_steps=5)
 
 
 def test_colour_images_come_channels_first_and_points_as_they_are() -> None:

@@ -69,6 +69,11 @@ def expected(name: str, real: np.ndarray, fake: np.ndarray) -> tuple[tuple, tupl
             (((x - 1) ** 2).mean() / 2 + (y**2).mean() / 2, (x - 1) / x.size, y / y.size),
             (((y - 1) ** 2).mean() / 2, (y - 1) / y.size),
         )
+    if name == "wasserstein_gp":
+        return (y.mean() - x.mean(), np.full_like(x, -1 / x.size), np.full_like(y, 1 / y.size)), (
+            -y.mean(),
+            np.full_like(y, -1 / y.size),
+        )
     assert name == "hinge"
     value = np.clip(1 - x, 0, None).mean() + np.clip(1 + y, 0, None).mean()
     return (value, -1.0 * (x < 1) / x.size, (y > -1) / y.size), (-y.mean(), np.full_like(y, -1 / y.size))
@@ -147,8 +152,18 @@ def test_least_squares_smooths_its_target_and_hinge_has_none() -> None:
     _, by_real, by_fake = discriminator(make_loss(config.Loss(name="least_squares", smoothing=0.1)), real, fake)
     np.testing.assert_allclose(by_real, (real - 0.9) / real.size, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(by_fake, fake / fake.size, rtol=1e-5)
-    with pytest.raises(UserError, match="loss.smoothing is 0.1, but the hinge loss"):
-        make_loss(config.Loss(name="hinge", smoothing=0.1))
+    for refused in ({"name": "hinge", "smoothing": 0.1}, {"name": "wasserstein_gp", "label_noise": 0.2}):
+        key, value = list(refused.items())[1]
+        with pytest.raises(UserError, match=f"loss.{key} is {value}, but the loss {refused['name']} has no labels"):
+            make_loss(config.Loss(**refused))  # type: ignore[arg-type]
+
+
+def test_only_the_wasserstein_loss_wants_a_gradient_penalty_by_itself() -> None:
+    assert {name: named(name).gradient_penalty for name in LOSSES if named(name).gradient_penalty} == {
+        "wasserstein_gp": 10
+    }
+    assert make_loss(config.Loss(name="wasserstein_gp", gradient_penalty=1.0)).gradient_penalty == 1
+    assert make_loss(config.Loss(r1=2.0)).r1 == 2
 
 
 @pytest.mark.parametrize("name", ["bce", "bce_logits"])

@@ -8,7 +8,7 @@ from mindspore import nn
 from gan_mnist.config import Loss, Optimizer
 from gan_mnist.losses import make_loss
 from gan_mnist.models import NetworkSpec, build_network, parameter_count
-from gan_mnist.steps import make_optimizer, make_train_step
+from gan_mnist.steps import Rules, make_optimizer, make_train_step
 
 IMAGE, N = (1, 6, 6), 8
 OPTIONS = {
@@ -108,9 +108,11 @@ def test_a_step_moves_d_down_the_gradient_of_its_formula(random: np.random.Gener
 
     options = Optimizer(name="momentum", lr=lr, momentum=0.5)
     optimizers = [make_optimizer(net, options, rates=np.full(1, lr), prefix=f"{p}.") for net, p in ((G, "g"), (D, "d"))]
-    step = make_train_step(G, D, *optimizers, make_loss(Loss(name="bce_logits", halve_d=True)))
+    step = make_train_step(
+        G, D, *optimizers, make_loss(Loss(name="bce_logits", halve_d=True)), Rules(draws=("dropout",))
+    )
     before_g = weights(G)
-    got = step(ms.Tensor(x), ms.Tensor(z), ms.Tensor(noise))
+    got = step(ms.Tensor(x), ms.Tensor(np.zeros(N, np.int32)), ms.Tensor(z), ms.Tensor(noise))
     assert float(got[0].asnumpy()) == pytest.approx(value, rel=1e-4)
     for before, after, moved in zip(arrays, weights(D), expected):
         tried = moved != before

@@ -12,10 +12,11 @@ from reference import ReferenceGAN
 from gan_mnist.config import Loss, Optimizer
 from gan_mnist.losses import make_loss
 from gan_mnist.models import NetworkSpec, build_network, dense, layers
-from gan_mnist.steps import make_optimizer, make_train_step, own_parameters
+from gan_mnist.steps import Rules, make_optimizer, make_train_step, own_parameters
 
 STEPS, BATCH = 50, 128
 IMAGE = (1, 28, 28)
+NO_CLASS = ms.Tensor(np.zeros(BATCH, np.int32))
 
 
 class Course(NamedTuple):
@@ -129,7 +130,7 @@ def test_fifty_steps_follow_numpy_in_float64_as_closely_as_the_librarys_layers_d
         if index == 5:
             assert_weights_follow(0.03)
         tensors = ms.Tensor(x), ms.Tensor(z)
-        ours = [float(loss.asnumpy()) for loss in step(*tensors)[:2]]
+        ours = [float(loss.asnumpy()) for loss in step(tensors[0], NO_CLASS, tensors[1])[:2]]
         losses.append([ours, [float(loss.asnumpy()) for loss in course.step(*tensors)], reference.step(x, z)])
     ours, plain, exact = np.array(losses).transpose(1, 0, 2)
 
@@ -150,7 +151,7 @@ def test_g_is_updated_through_the_updated_d() -> None:
     x, z = batches(1)[0]
     stale = -np.log(1 / (1 + np.exp(-before.discriminate(before.generate(z.astype(np.float64))[0])[0]))).mean()
     _, fresh = before.step(x, z)
-    loss_g = float(our_step(G, D)(ms.Tensor(x), ms.Tensor(z))[1].asnumpy())
+    loss_g = float(our_step(G, D)(ms.Tensor(x), NO_CLASS, ms.Tensor(z))[1].asnumpy())
     assert loss_g == pytest.approx(fresh, abs=1e-4)
     assert abs(fresh - stale) > 1e-2, "the test would not notice"
 
@@ -159,7 +160,7 @@ def test_the_returned_logits_are_those_that_ds_update_saw() -> None:
     G, D = our_networks()
     reference = ReferenceGAN(arrays(G), arrays(D))
     x, z = batches(1)[0]
-    _, _, real_logits, fake_logits = our_step(G, D)(ms.Tensor(x), ms.Tensor(z))
+    _, _, real_logits, fake_logits = our_step(G, D)(ms.Tensor(x), NO_CLASS, ms.Tensor(z))
     np.testing.assert_allclose(real_logits.asnumpy(), reference.discriminate(x.reshape(BATCH, -1))[0], atol=1e-4)
     fake, _ = reference.generate(z.astype(np.float64))
     np.testing.assert_allclose(fake_logits.asnumpy(), reference.discriminate(fake)[0], atol=1e-4)
@@ -179,7 +180,7 @@ def test_a_discriminator_with_batch_norm_sees_real_and_fake_apart() -> None:
     D.update_parameters_name("discriminator.")
     x, z = batches(1)[0]
     before = arrays(D)
-    real_logits = our_step(G.set_train(), D)(ms.Tensor(x), ms.Tensor(z))[2].asnumpy()
+    real_logits = our_step(G.set_train(), D)(ms.Tensor(x), NO_CLASS, ms.Tensor(z))[2].asnumpy()
     h = x.reshape(BATCH, -1) @ before["model.0.weight"].T + before["model.0.bias"]
     h = (h - h.mean(axis=0)) / np.sqrt(h.var(axis=0) + 1e-5)
     h = np.where(h > 0, h, 0.2 * h)
@@ -261,7 +262,7 @@ def test_a_packed_discriminator_sees_images_together_and_dropout_their_numbers()
             hidden = np.maximum(hidden, 0.2 * hidden)
             hidden *= (noise[:, start : start + hidden.shape[1]] < 0.75) / 0.75
             start += hidden.shape[1]
-    step = make_train_step(G, D, *optimizers, make_loss(Loss()), pack=2)
-    _, _, real_logits, fake_logits = step(ms.Tensor(x), ms.Tensor(z), ms.Tensor(noise))
+    step = make_train_step(G, D, *optimizers, make_loss(Loss()), Rules(pack=2, draws=("dropout",)))
+    _, _, real_logits, fake_logits = step(ms.Tensor(x), NO_CLASS, ms.Tensor(z), ms.Tensor(noise))
     np.testing.assert_allclose(real_logits.asnumpy(), hidden[:4], atol=1e-5)
     np.testing.assert_allclose(fake_logits.asnumpy(), hidden[4:], atol=1e-5)

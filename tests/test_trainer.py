@@ -13,8 +13,10 @@ from gan_mnist import trainer
 from gan_mnist.config import Config, load
 from gan_mnist.data import Images, read_images
 from gan_mnist.errors import NonFiniteError
+from gan_mnist.game import Game
 from gan_mnist.interrupts import Interrupt
 from gan_mnist.rundir import RunDir
+from gan_mnist.steps import TrainStep
 
 RECIPE = Path(__file__).resolve().parent.parent / "configs/quickstart.yaml"
 
@@ -43,17 +45,17 @@ def images(digits: Path) -> Images:
 
 def break_step(monkeypatch: pytest.MonkeyPatch, *, games: int, at: int) -> None:
     """Let a step (counted from 1) of the first `games` games return NaN."""
-    make_train_step = trainer.make_train_step
+    make_train_step = Game.train_step
     made = []
 
-    def make_broken_step(*arguments: Any, **options: Any) -> Callable[[ms.Tensor, ms.Tensor], ms.Tensor]:
-        step = make_train_step(*arguments, **options)
+    def make_broken_step(game: Game) -> TrainStep:
+        step = make_train_step(game)
         made.append(step)
         calls = []
 
-        def broken_step(x: ms.Tensor, z: ms.Tensor) -> ms.Tensor:
-            calls.append(x)
-            statistics = step(x, z)
+        def broken_step(*batch: ms.Tensor) -> tuple[ms.Tensor, ...]:
+            calls.append(batch)
+            statistics = step(*batch)
             return (
                 (statistics[0] * float("nan"), *statistics[1:])
                 if len(made) <= games and len(calls) == at
@@ -62,7 +64,7 @@ def break_step(monkeypatch: pytest.MonkeyPatch, *, games: int, at: int) -> None:
 
         return broken_step
 
-    monkeypatch.setattr(trainer, "make_train_step", make_broken_step)
+    monkeypatch.setattr(Game, "train_step", make_broken_step)
 
 
 def test_rollback_goes_on_from_the_last_state_with_other_batches(

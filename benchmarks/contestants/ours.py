@@ -34,7 +34,7 @@ def build(path: Path, *, overrides: list[str], library_layers: bool, threads: in
     from gan_mnist import runtime
     from gan_mnist.data import dataset
     from gan_mnist.game import build_game
-    from gan_mnist.steps import make_optimizer, make_train_step
+    from gan_mnist.steps import make_optimizer
 
     settings = config.load(RECIPE, [*overrides, "device=CPU"])
     runtime.start("CPU", seed=settings.train.seed)
@@ -48,8 +48,9 @@ def build(path: Path, *, overrides: list[str], library_layers: bool, threads: in
     else:
         task = make_problem(settings, dense_layers(game.G), dense_layers(game.D))
         problem.save(task, path)
-    train_step = make_train_step(game.G, game.D, game.optim_g, game.optim_d, game.loss)
-    batches = [(ms.Tensor(x), ms.Tensor(z)) for x, z in zip(task.x, task.z)]
+    train_step = game.train_step()
+    y = ms.Tensor(np.zeros(len(task.x[0]), np.int32))
+    batches = [(ms.Tensor(x), y, ms.Tensor(z)) for x, z in zip(task.x, task.z)]
     last: list[Any] = [None]
     some_weight = game.G.trainable_params()[-1]
 

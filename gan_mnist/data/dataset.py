@@ -12,22 +12,32 @@ import numpy as np
 from gan_mnist.config import Model
 from gan_mnist.data import Images
 from gan_mnist.errors import UserError
-from gan_mnist.latents import random_latents
+from gan_mnist.latents import Draw, random_latents
 
 # Independent random streams from one seed.
-_SHUFFLE, _LATENT, _NOISE = 0, 1, 2
+_SHUFFLE, _LATENT = 0, 1
+_DRAWS = {"dropout": 2, "label_noise": 3, "instance_noise": 4, "mix": 5}
 
 
 class _Batches:
     """Random access to the batches of one epoch, for GeneratorDataset."""
 
     def __init__(
-        self, images: Images, batch_size: int, model: Model, noise_size: int, seed: list[int], epoch: int, first: int
+        self,
+        images: Images,
+        batch_size: int,
+        codes: int,
+        model: Model,
+        draws: tuple[Draw, ...],
+        seed: list[int],
+        epoch: int,
+        first: int,
     ) -> None:
         self.images = images
         self.batch_size = batch_size
+        self.codes = codes
         self.model = model
-        self.noise_size = noise_size
+        self.draws = draws
         self.seed = seed
         self.epoch = epoch
         self.first = first
@@ -40,16 +50,9 @@ class _Batches:
         step = int(index) + self.first
         chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
         image = self.images.inputs(chosen)
-        latent = random_latents(
-            self._random(_LATENT, step), (self.batch_size, self.model.latent_size), self.model.latent
-        )
-        columns = image, self.images.labels[chosen].astype(np.int32), latent
-        if not self.noise_size:
-            return columns
-        noise = self._random(_NOISE, step).random(
-            (2 * self.batch_size // self.model.pack, self.noise_size), dtype=np.float32
-        )
-        return *columns, noise
+        latent = random_latents(self._random(_LATENT, step), (self.codes, self.model.latent_size), self.model.latent)
+        drawn = [draw.numbers(self._random(_DRAWS[draw.name], step)) for draw in self.draws]
+        return image, self.images.labels[chosen].astype(np.int32), latent, *drawn
 
     def _random(self, stream: int, step: int) -> np.random.Generator:
         return np.random.default_rng([stream, self.epoch, step, *self.seed])
@@ -59,8 +62,9 @@ def build_dataset(
     images: Images,
     *,
     batch_size: int,
+    codes: int | None = None,
     model: Model,
-    noise_size: int = 0,
+    draws: tuple[Draw, ...] = (),
     seed: int | list[int],
     epoch: int = 0,
     first_step: int = 0,
@@ -72,10 +76,10 @@ def build_dataset(
 
     Args:
         images: what to draw from.
-        batch_size: N.
+        batch_size: N, the images that a step takes.
+        codes: latent codes that a step takes; N if None.
         model: decides the latent codes.
-        noise_size: if not 0, a fourth column holds as many numbers from U(0, 1) for each of 2 N / pack: what D draws at
-            random (dropout) for the real images and for the generated ones.
+        draws: further columns of random numbers.
         seed: decides order and latent codes, together with `epoch`.
         epoch: 0-based.
         first_step: enter the epoch here.
@@ -85,18 +89,19 @@ def build_dataset(
     """
     steps_per_epoch(images, batch_size)
     seed = [seed] if isinstance(seed, int) else seed
-    batches = _Batches(images, batch_size, model, noise_size, seed, epoch, first_step)
-    columns = ["image", "label", "latent", *(["noise"] if noise_size else [])]
+    batches = _Batches(images, batch_size, codes or batch_size, model, draws, seed, epoch, first_step)
+    columns = ["image", "label", "latent", *(draw.name for draw in draws)]
     return ds.GeneratorDataset(batches, columns, shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
 
 
-def steps_per_epoch(images: Images, batch_size: int) -> int:
-    """Whole batches in an epoch.
+def steps_per_epoch(images: Images, batch_size: int, *, d_steps: int = 1) -> int:
+    """Steps in an epoch: whole batches, divided by the batches that a step takes.
 
     Raises:
         UserError: there is none.
     """
     count = len(images.labels)
-    if count < batch_size:
-        raise UserError(f"data.batch_size is {batch_size}, but there are {count} images; make it smaller")
-    return count // batch_size
+    if count < batch_size * d_steps:
+        times = f" and train.d_steps {d_steps}" if d_steps > 1 else ""
+        raise UserError(f"data.batch_size is {batch_size}{times}, but there are {count} images; make it smaller")
+    return count // (batch_size * d_steps)
