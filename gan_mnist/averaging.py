@@ -6,6 +6,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from gan_mnist.checkpoint import AVERAGED
+from gan_mnist.latents import fixed_labels
 from gan_mnist.models.layers import MOMENTUM
 
 EVERY = 8
@@ -37,8 +38,8 @@ class Average:
                 ops.assign_add(averaged, share * (current - averaged))
 
         @ms.jit
-        def normalise(z: ms.Tensor) -> ms.Tensor:
-            return network(z)
+        def normalise(*codes: ms.Tensor) -> ms.Tensor:
+            return network(*codes)
 
         self._move = move
         self._normalise = normalise
@@ -59,7 +60,8 @@ class Average:
         for parameter in statistics:
             ops.assign(parameter, ops.zeros_like(parameter))
         self.network.set_train(True)
-        self._normalise(z)
+        classes = getattr(self.network, "classes", None)
+        self._normalise(z, *([ms.Tensor(fixed_labels(len(z), classes))] if classes else []))
         self.network.set_train(False)
         for parameter in statistics:
             ops.assign(parameter, parameter / (1 - MOMENTUM))

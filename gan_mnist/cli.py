@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from typing import NoReturn, get_args
 
@@ -32,11 +33,41 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
 def seed(text: str) -> int:
     """A whole number that seeds NumPy's legacy generator."""
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number between 0 and {2**32 - 1}")
     return int(text)
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers and ranges of them, such as 0-9 or 1,3,5-7."""
+    found: list[int] = []
+    for word in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", word)
+        span = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
+        if not span:
+            raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, such as 0-9 or 1,3,5-7")
+        found += span
+    return found
+
+
+def above_zero(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
 
 
 def rows_and_columns(text: str) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from gan_mnist.rundir import RunDir
 from gan_mnist.sampling import Mode, Sampler
 from gan_mnist.scoreboard import MEASURES, Entry
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Counts up when a measure changes its meaning: older results are then computed again."""
 FEWEST, MOST = 100, 50_000
 """Samples; beyond, the ceiling's images would be those that choose Parzen's window."""
@@ -58,6 +58,8 @@ class View(NamedTuple):
     images: np.ndarray
     """uint8 (N, 28, 28)."""
     reading: Reading
+    labels: np.ndarray | None
+    """(N,): what they show, or were asked to show; None if they were not asked."""
 
     @property
     def pixels(self) -> np.ndarray:
@@ -89,8 +91,8 @@ class Reference:
         prepare.ensure_mnist(folder)
         train, test = read_images(folder, "train"), read_images(folder, "test")
         self.reader = Reader()
-        self.test = View(test.pixels, self.reader.read(test.pixels))
-        self.train_images = train.pixels
+        self.test = View(test.pixels, self.reader.read(test.pixels), test.labels)
+        self.train_images, self.train_labels = train
         self.validation = _flat(train.pixels[-10_000:][:VALIDATION])
         self.samples = samples
         digest = hashlib.sha256(train.pixels.tobytes() + test.pixels.tobytes())
@@ -100,13 +102,13 @@ class Reference:
     @functools.cached_property
     def train(self) -> View:
         """All training images."""
-        return View(self.train_images, self.reader.read(self.train_images))
+        return View(self.train_images, self.reader.read(self.train_images), self.train_labels)
 
     @functools.cached_property
     def first(self) -> View:
         """The first training images, as many as there are samples."""
         images = self.train_images[: self.samples]
-        return View(images, self.reader.read(images))
+        return View(images, self.reader.read(images), self.train_labels[: self.samples])
 
     @functools.cached_property
     def gaussian(self) -> frechet.Gaussian:
@@ -151,11 +153,15 @@ def _manifolds(view: View, reference: Reference) -> Scores:
 
 def _classes(view: View, reference: Reference) -> Scores:
     frequencies, real = (classes.histogram(v.reading.probabilities) for v in (view, reference.test))
-    return {
+    values = {
         "classifier_score": classes.classifier_score(view.reading.probabilities),
         "digits_distance": Score(classes.total_variation(frequencies, real)),
         "modes": Score(classes.modes_covered(frequencies, real)),
     }
+    if view.labels is not None:
+        right = view.reading.probabilities.argmax(axis=1) == view.labels
+        values["class_accuracy"] = Score(float(right.mean()), float(right.std() / math.sqrt(len(right))))
+    return values
 
 
 def _diversity(view: View, reference: Reference) -> Scores:
@@ -263,8 +269,8 @@ def evaluate(paths: list[Path], folder: Path, settings: Settings) -> list[Path]:
         done = {MEASURES[name].group for name in entry["scores"]}
         missing = [group for group in settings.groups if group not in done and (group in COMPUTE or partner)]
         if missing:
-            samples = _draw(path, settings)
-            view = View(samples, reference.reader.read(samples))
+            samples, labels = _draw(path, settings)
+            view = View(samples, reference.reader.read(samples), labels)
             entry["digits"] = {
                 "samples": classes.histogram(view.reading.probabilities).tolist(),
                 "real": classes.histogram(reference.test.reading.probabilities).tolist(),
@@ -302,13 +308,13 @@ def _data_folder(folder: Path, settings: Settings) -> Path:
     return settings.data or Path(data.folder or DEFAULT_FOLDERS["mnist"])
 
 
-def _draw(path: Path, settings: Settings) -> np.ndarray:
-    samples = Sampler.open(str(path), device=settings.device, mode=settings.mode).draw(
-        settings.samples, seed=settings.seed
-    )
+def _draw(path: Path, settings: Settings) -> tuple[np.ndarray, np.ndarray | None]:
+    """Samples, and what a conditional generator was asked for: all classes in turn."""
+    sampler = Sampler.open(str(path), device=settings.device, mode=settings.mode)
+    samples = sampler.draw(settings.samples, seed=settings.seed)
     if samples.shape[1:] != (28, 28):
         raise UserError(f"{path}: draws images of {samples.shape[1:]}, but MNIST's are (28, 28)")
-    return samples
+    return samples, sampler.labels(settings.samples)
 
 
 def _enter(entry: Entry, values: Scores, real: Scores) -> None:
@@ -322,8 +328,12 @@ def _judge_discriminator(entry: Entry, path: Path, view: View, reference: Refere
     if spec.image_shape != (1, 28, 28):
         raise UserError(f"{path}: judges images of {spec.image_shape}, but MNIST's are (1, 28, 28)")
     probabilities = {
-        name: scoring.score(D, images[: len(images) // spec.pack * spec.pack].reshape(-1, spec.pack, 28, 28))
-        for name, images in (("real", reference.test.images), ("fake", view.images))
+        name: scoring.score(
+            D,
+            seen.images[: len(seen.images) // spec.pack * spec.pack].reshape(-1, spec.pack, 28, 28),
+            seen.labels.astype(np.int32) if hasattr(D, "classes") and seen.labels is not None else None,
+        )
+        for name, seen in (("real", reference.test), ("fake", view))
     }
     for name, right in (("real", probabilities["real"] > 0.5), ("fake", probabilities["fake"] <= 0.5)):
         error = float(right.std() / math.sqrt(len(right)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,32 +13,40 @@ from mindspore import nn
 from gan_mnist import checkpoint, files, imaging, runtime
 from gan_mnist.config import Device, Latent
 from gan_mnist.errors import UserError
-from gan_mnist.latents import fixed_latents
+from gan_mnist.latents import fixed_labels, fixed_latents
 from gan_mnist.models import NetworkSpec
 
 BATCH = 1000
 """Latent codes that pass through G at once; bounds the memory for large counts."""
 
 Mode = Literal["eval", "train"]
-Forward = Callable[[ms.Tensor], ms.Tensor]
+Forward = Callable[..., ms.Tensor]
 
 
 def compiled(G: nn.Cell) -> Forward:
     """G as a compiled function: a tenth of the time for the same few latent codes again and again."""
 
     @ms.jit
-    def forward(z: ms.Tensor) -> ms.Tensor:
-        return G(z)
+    def forward(*codes: ms.Tensor) -> ms.Tensor:
+        return G(*codes)
 
     return forward
 
 
-def generate(G: nn.Cell, latents: np.ndarray, *, mode: Mode = "eval", forward: Forward | None = None) -> np.ndarray:
+def generate(
+    G: nn.Cell,
+    latents: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    mode: Mode = "eval",
+    forward: Forward | None = None,
+) -> np.ndarray:
     """Images from latent codes.
 
     Args:
         G: a generator.
         latents: (N, latent_size) float32.
+        labels: (N,) int32, for a G that is told the class; None for all classes in turn.
         mode: `eval` normalises with BatchNorm's running statistics, so that an image depends on its own code alone;
             `train` with the statistics of the codes drawn together (up to 1,000 at a time), as in training.
         forward: `compiled(G)`, always used in the same mode; None to call G itself.
@@ -47,10 +55,13 @@ def generate(G: nn.Cell, latents: np.ndarray, *, mode: Mode = "eval", forward: F
         uint8 (N, H, W), or (N, H, W, 3) for colour. G is left in the mode that it was in.
     """
     forward = forward or G
+    if labels is None and getattr(G, "classes", None):
+        labels = fixed_labels(len(latents), G.classes)
+    codes = (latents,) if labels is None else (latents, labels)
     before = G.training
     G.set_train(mode == "train")
     batches = [
-        imaging.to_uint8(forward(ms.Tensor(latents[start : start + BATCH])).asnumpy())
+        imaging.to_uint8(forward(*[ms.Tensor(array[start : start + BATCH]) for array in codes]).asnumpy())
         for start in range(0, len(latents), BATCH)
     ]
     G.set_train(before)
@@ -98,31 +109,77 @@ class Sampler(NamedTuple):
     spec: NetworkSpec
     ckpt: Path
     mode: Mode
+    classes: tuple[int, ...] = ()
+    """What is asked of a G that is told the class, in turn; nothing for one that is not."""
+    truncation: float | None = None
 
     @classmethod
-    def open(cls, ckpt: str, *, device: Device, mode: Mode) -> Sampler:
+    def open(
+        cls,
+        ckpt: str,
+        *,
+        device: Device,
+        mode: Mode,
+        classes: Sequence[int] | None = None,
+        truncation: float | None = None,
+    ) -> Sampler:
         """Load a generator from a checkpoint's path or bare name.
 
+        Args:
+            ckpt: the path or name.
+            device: where to compute.
+            mode: see `generate`.
+            classes: to draw, in turn, by a G that is told the class; None for all.
+            truncation: of the latent codes (`fixed_latents`).
+
         Raises:
-            UserError: the checkpoint or the device can't be used.
+            UserError: the checkpoint or the device can't be used, or the generator knows no such classes or codes.
         """
         path = checkpoint.find(ckpt)
         runtime.start(device, seed=0)
         G, spec = checkpoint.load_network(path, "generator")
-        return cls(G, spec, path, mode)
+        known = getattr(G, "classes", 0)
+        if classes is not None and not known:
+            raise UserError(f"--classes: {path} draws whatever it likes; only a conditional generator can be asked")
+        for asked in classes or ():
+            if asked >= known:
+                raise UserError(f"--classes: {path} knows the classes 0 to {known - 1}, and no {asked}")
+        if truncation is not None and spec.latent != "normal":
+            raise UserError(f"--truncation: the codes of {path} are {spec.latent}, and only normal ones have tails")
+        return cls(G, spec, path, mode, tuple(range(known)) if classes is None else tuple(classes), truncation)
 
     def draw(self, count: int, *, seed: int) -> np.ndarray:
         """`count` images, uint8 (count, H, W): the first ones are the same for any count (in evaluation mode)."""
-        return generate(self.G, self.latents(count, seed=seed), mode=self.mode)
+        return generate(self.G, self.latents(count, seed=seed), self.labels(count), mode=self.mode)
 
     def latents(self, count: int, *, seed: int) -> np.ndarray:
         """`count` latent codes as this generator expects them, (count, latent_size) float32."""
-        return fixed_latents(count, self.spec.latent_size, seed, self.spec.latent)
+        return fixed_latents(count, self.spec.latent_size, seed, self.spec.latent, truncation=self.truncation)
 
-    def write_grid(self, rows: int, columns: int, *, seed: int, out: Path | None = None) -> Path:
-        """Write a grid of images as PNG (or, if `out` ends in .npy, as an array); returns the file's path."""
+    def labels(self, count: int, *, repeat: int = 1) -> np.ndarray | None:
+        """The classes of `count` images, in turn, each `repeat` times; None for a G that is not told the class."""
+        if not self.classes:
+            return None
+        return np.array(self.classes, np.int32)[np.arange(count) // repeat % len(self.classes)]
+
+    def write_grid(
+        self, rows: int, columns: int, *, seed: int, by_class: bool = False, out: Path | None = None
+    ) -> Path:
+        """Write a grid of images as PNG (or, if `out` ends in .npy, as an array); returns the file's path.
+
+        Args:
+            rows: of images.
+            columns: of images.
+            seed: of the latent codes.
+            by_class: a row shows one class, and a column one latent code.
+            out: where to.
+        """
         out = out or self._default(f"seed{seed}_{rows}x{columns}.png")
-        images = self.draw(rows * columns, seed=seed)
+        if by_class:
+            codes = np.tile(self.latents(columns, seed=seed), (rows, 1))
+            images = generate(self.G, codes, self.labels(rows * columns, repeat=columns), mode=self.mode)
+        else:
+            images = self.draw(rows * columns, seed=seed)
         if out.suffix == ".npy":
             _save_array(out, images)
         else:
@@ -151,7 +208,7 @@ class Sampler(NamedTuple):
         out = out or self._default(f"seed{seed}_walk{codes}.png")
         _require_suffix(out, ".png")
         path = walk(self.latents(codes, seed=seed), steps=steps, latent=self.spec.latent)
-        images = generate(self.G, path, mode=self.mode)
+        images = generate(self.G, path, self.labels(len(path), repeat=len(path)), mode=self.mode)
         # Each row begins at a code and ends at the next one, which begins the next row.
         rows = np.concatenate([images[row * steps : (row + 1) * steps + 1] for row in range(codes - 1)])
         imaging.write_png(out, imaging.grid(rows, rows=codes - 1, columns=steps + 1))

@@ -40,6 +40,7 @@ MEASURES: dict[str, Measure] = {
     "classifier_score": Measure("Classifier score (1 to 10)", "classes", "higher", 2),
     "digits_distance": Measure("Digit frequencies: total variation", "classes", "lower"),
     "modes": Measure("Digits covered, of 10", "classes", "higher", 0),
+    "class_accuracy": Measure("Samples that show the asked digit", "classes", "higher"),
     "diversity": Measure("Mean pairwise distance, pixels", "diversity", "higher", 2),
     "diversity_features": Measure("  in features", "diversity", "higher", 2),
     "neighbour": Measure("Nearest training image, pixels: median", "memorisation", "", 2),
@@ -63,6 +64,7 @@ DRAWN = (
     ("density", "coverage"),
     ("classifier_score",),
     ("digits_distance",),
+    ("class_accuracy",),
     ("diversity",),
     ("d_accuracy_real", "d_accuracy_fake"),
 )

@@ -16,7 +16,9 @@ from gan_mnist.errors import UserError
 BATCH = 1000
 
 
-def score_files(ckpt: str, paths: Sequence[Path], *, device: Device, invert: bool) -> list[tuple[str, float]]:
+def score_files(
+    ckpt: str, paths: Sequence[Path], *, device: Device, invert: bool, label: int | None = None
+) -> list[tuple[str, float]]:
     """D's probability that each image in the files is real.
 
     Args:
@@ -24,6 +26,7 @@ def score_files(ckpt: str, paths: Sequence[Path], *, device: Device, invert: boo
         paths: pictures, or .npy arrays of images.
         device: where to compute.
         invert: swap black and white first: MNIST's digits are white on black, a scanned page is not.
+        label: what the images show, for a D that judges images of a class; None: whatever it finds likeliest.
 
     Returns:
         (name, probability) of every image, in order; images of an array are named `file.npy[3]`.
@@ -36,21 +39,32 @@ def score_files(ckpt: str, paths: Sequence[Path], *, device: Device, invert: boo
     D, spec = checkpoint.load_network(path, "discriminator")
     if spec.pack > 1:
         raise UserError(f"{path}: this discriminator judges packs of {spec.pack} images at once, and no single ones")
+    known = getattr(D, "classes", 0)
+    if label is not None and label >= known:
+        why = f"knows the classes 0 to {known - 1}" if known else "is told no class"
+        raise UserError(f"--label {label}: {path} {why}; leave it out")
+    classes = range(known) if label is None else [label]
     scored = []
     for file in paths:
         images = read_images(file, size=spec.image_shape[1:])
-        probabilities = score(D, 255 - images if invert else images)
+        images = 255 - images if invert else images
+        if known:
+            asked = [score(D, images, np.full(len(images), number, np.int32)) for number in classes]
+            probabilities = np.max(asked, axis=0)
+        else:
+            probabilities = score(D, images)
         names = [str(file)] if file.suffix != ".npy" else [f"{file}[{index}]" for index in range(len(images))]
         scored += list(zip(names, probabilities.tolist()))
     return scored
 
 
-def score(D: nn.Cell, images: np.ndarray) -> np.ndarray:
+def score(D: nn.Cell, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
     """D's probability that each image is real.
 
     Args:
         D: a discriminator.
         images: uint8 (N, H, W), or (N, pack, H, W) for one that judges packs of images.
+        labels: (N,) int32, for one that is told the class.
 
     Returns:
         (N,) float32 in [0, 1].
@@ -58,7 +72,9 @@ def score(D: nn.Cell, images: np.ndarray) -> np.ndarray:
     D.set_train(False)
     x = (images.astype(np.float32) - 127.5) / 127.5
     x = x[:, None] if x.ndim == 3 else x  # (N, C, H, W) in [-1, 1]
-    return np.concatenate([D(ms.Tensor(x[i : i + BATCH])).asnumpy()[:, 0] for i in range(0, len(x), BATCH)])
+    arrays = (x,) if labels is None else (x, labels)
+    batches = [[ms.Tensor(array[start : start + BATCH]) for array in arrays] for start in range(0, len(x), BATCH)]
+    return np.concatenate([D(*batch).asnumpy()[:, 0] for batch in batches])
 
 
 def read_images(path: Path, *, size: tuple[int, int]) -> np.ndarray:

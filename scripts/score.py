@@ -19,13 +19,16 @@ def main() -> None:
     parser.add_argument("--ckpt", required=True, help="a Discriminator<E>.ckpt: a path, or a name to look up")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a .npy array (N, 28, 28)")
     parser.add_argument("--invert", action="store_true", help="swap black and white first")
+    parser.add_argument("--label", type=cli.whole, metavar="N", help="the class they show, for a conditional D")
     parser.add_argument("--device", choices=cli.DEVICES, default="auto")
     arguments = parser.parse_args()
 
     environment.prepare()
     from gan_mnist import scoring  # MindSpore reads its environment when it is imported.
 
-    scored = scoring.score_files(arguments.ckpt, arguments.images, device=arguments.device, invert=arguments.invert)
+    scored = scoring.score_files(
+        arguments.ckpt, arguments.images, device=arguments.device, invert=arguments.invert, label=arguments.label
+    )
     for name, probability in scored:
         print(f"{probability:.4f}  {name}")
 
