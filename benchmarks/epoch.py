@@ -87,7 +87,8 @@ def data_override(folder: Path) -> list[str]:
     """Where the trainer finds its images: MNIST if it is prepared, otherwise the random ones, written to `folder`."""
     if Path(DEFAULT_FOLDERS["mnist"], "train").is_dir():
         return []
+    images = training_images()
     for split in ("train", "test"):
-        for name, array in zip(idx.MNIST_NAMES[split], training_images()):
+        for name, array in zip(idx.MNIST_NAMES[split], (images.pixels, images.labels)):
             idx.write_idx(folder / "data" / split / name, array)
     return [f"data.folder={folder / 'data'}"]

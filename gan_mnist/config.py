@@ -22,6 +22,8 @@ from gan_mnist.errors import UserError
 Device = Literal["auto", "CPU", "GPU", "Ascend"]
 Latent = Literal["normal", "uniform", "uniform01"]
 """Distributions of z: N(0, 1), U(-1, 1), U(0, 1), each entry on its own."""
+Scale = Literal["symmetric", "unit"]
+"""What a pixel's 0 to 255 becomes: -1 to 1, or 0 to 1."""
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
 """Widths of a network's hidden layers."""
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -46,6 +48,8 @@ class Data(Section):
     """Images per step; BatchNorm needs at least 2. The remainder of an epoch is dropped."""
     limit: PositiveInt | None = None
     """Train on the first `limit` images only; null for all of them."""
+    scale: Scale = "symmetric"
+    """`symmetric`: pixels reach D in [-1, 1], the range of G's Tanh. `unit`: in [0, 1], a known slip."""
 
 
 class Model(Section):
@@ -166,6 +170,11 @@ class Sample(Section):
     columns: Annotated[int, Field(ge=1, le=50)] = 5
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 2323
     """Seeds the fixed latent codes."""
+    mode: Literal["eval", "train"] = "eval"
+    """`eval`: BatchNorm uses its running statistics. `train`: those of the grid's own codes, so that an image depends
+    on the others too; a known slip."""
+    every_steps: PositiveInt | None = None
+    """Draw further grids every so many steps, counted over the whole run: images/step_<epoch>_<step>.png."""
 
 
 class Pretrained(Section):

@@ -106,6 +106,13 @@ def _play(
     judge = evaluation.judge(config.data) if every else None
     referee = Referee(config) if config.checkpoint.keep == "best" else None
 
+    def draw_grid(name: str) -> None:
+        if game.average:
+            game.average.settle(settling_latents)
+        samples = sampling.generate(game.sampled, sample_latents, mode=config.sample.mode, forward=draw)
+        grid = imaging.grid(samples, rows=config.sample.rows, columns=config.sample.columns)
+        imaging.write_png(run.images / name, grid)
+
     # The run directory: a fresh one, or the old one without what came after the saved state.
     if not saved:
         run.clear()
@@ -153,6 +160,8 @@ def _play(
                 if game.average:
                     game.average.follow(epoch * steps_per_epoch + step + 1)
                 progress.update()
+                if config.sample.every_steps and (epoch * steps_per_epoch + step + 1) % config.sample.every_steps == 0:
+                    draw_grid(f"step_{epoch:04d}_{step:05d}.png")
 
                 # Log.
                 last = step == steps_per_epoch - 1
@@ -185,11 +194,7 @@ def _play(
             require_finite(game, epoch=epoch, step=steps_per_epoch - 1)
 
             # Samples from the same latents every epoch, checkpoints, and last the state that says all this is done.
-            if game.average:
-                game.average.settle(settling_latents)
-            samples = sampling.generate(game.sampled, sample_latents, forward=draw)
-            grid = imaging.grid(samples, rows=config.sample.rows, columns=config.sample.columns)
-            imaging.write_png(run.images / f"epoch_{epoch:04d}.png", grid)
+            draw_grid(f"epoch_{epoch:04d}.png")
             for network, spec in ((game.sampled, game.spec_g), (game.D, game.spec_d)):
                 checkpoint.save_network(network_path(run, spec, epoch), network, spec, epoch=epoch)
             if judge and every and (epoch + 1) % every == 0:

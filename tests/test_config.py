@@ -17,7 +17,7 @@ from gan_mnist.config import Config
 from gan_mnist.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
+RECIPES = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
 @pytest.fixture
@@ -179,6 +179,9 @@ def test_a_key_like_no_other_is_refused_with_the_known_ones(recipe: Path) -> Non
         "sample.rows=0",
         "sample.columns=51",
         "sample.seed=-1",
+        "sample.mode=training",
+        "sample.every_steps=0",
+        "data.scale=[0, 1]",
         "pretrained.generator=5",
         "pretrained.discriminator=[a]",
     ],

@@ -54,6 +54,13 @@ def test_images_come_with_their_labels_in_the_range_of_tanh(images: Images) -> N
         assert (np.rint(image[:, 0, 0, 0] * 127.5 + 127.5).astype(int) % 10).tolist() == label.tolist()
 
 
+def test_a_pixels_range_is_an_option(images: Images) -> None:
+    chosen = np.arange(3)
+    symmetric, unit = images.inputs(chosen), images._replace(scale="unit").inputs(chosen)
+    assert unit.dtype == np.float32 and unit.min() == 0
+    np.testing.assert_allclose(2 * unit - 1, symmetric, atol=1e-6)
+
+
 def test_batches_are_a_function_of_seed_epoch_and_step(images: Images) -> None:
     noisy = {"draws": (Draw("dropout", (2 * BATCH, 7)),)}
     epoch = batches(images, epoch=3, **noisy)

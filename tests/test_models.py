@@ -116,6 +116,52 @@ def test_discriminator_computes_what_the_paper_says() -> None:
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-logits)), atol=2e-5)
 
 
+def test_the_generators_options_decide_its_layers() -> None:
+    z = np.random.default_rng(1).standard_normal((5, 100)).astype(np.float32)
+    G = build("generator", hidden=[6, 7], activation="leaky_relu", batch_norm=False).set_train(False)
+    values = randomise(G)
+    assert [name for name in values if "weight" not in name] == [f"generator.model.{i}.bias" for i in (0, 2, 4)]
+    assert all(parameter.requires_grad for parameter in G.get_parameters())
+    h = z.astype(np.float64)
+    for index in (0, 2, 4):
+        h = h @ values[f"generator.model.{index}.weight"].T + values[f"generator.model.{index}.bias"]
+        h = np.tanh(h) if index == 4 else np.where(h > 0, h, 0.2 * h)
+    np.testing.assert_allclose(G(ms.Tensor(z)).asnumpy().reshape(5, 784), h, atol=TANH)
+
+
+def test_the_generators_eps_is_added_to_the_variance() -> None:
+    z = np.random.default_rng(1).standard_normal((5, 100)).astype(np.float32)
+    G = build("generator", hidden=[6, 7], eps=0.8).set_train(False)
+    values = randomise(G)
+    h = np.maximum(z.astype(np.float64) @ values["generator.model.0.weight"].T + values["generator.model.0.bias"], 0)
+    h = h @ values["generator.model.2.weight"].T + values["generator.model.2.bias"]
+    gamma, beta, mean, variance = (values[f"generator.model.3.{name}"] for name in NORM)
+    h = np.maximum(gamma * (h - mean) / np.sqrt(variance + 0.8) + beta, 0)
+    expected = np.tanh(h @ values["generator.model.5.weight"].T + values["generator.model.5.bias"])
+    np.testing.assert_allclose(G(ms.Tensor(z)).asnumpy().reshape(5, 784), expected, atol=TANH)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_discriminator_with_a_relu_before_its_sigmoid_never_says_less_than_a_half(dropout: float) -> None:
+    x = ms.Tensor(np.random.default_rng(1).uniform(-20, 20, (50, *SHAPE)).astype(np.float32))
+    noise = [ms.Tensor(np.random.default_rng(2).random((50, 768), dtype=np.float32))] if dropout else []
+    sound, flawed = (build("discriminator", activation="relu", dropout=dropout, relu_logits=r) for r in (False, True))
+    for D in (sound, flawed):
+        randomise(D)
+    logits = sound.logits(x, *noise).asnumpy()
+    assert logits.min() < 0 < logits.max()
+    np.testing.assert_array_equal(flawed.logits(x, *noise).asnumpy(), np.maximum(logits, 0))
+    assert flawed(x).asnumpy().min() == 0.5
+
+
+def test_a_discriminator_may_have_relu() -> None:
+    D = build("discriminator", hidden=[6], activation="relu").set_train(False)
+    values = {name.removeprefix("discriminator.model."): value for name, value in randomise(D).items()}
+    x = np.random.default_rng(1).uniform(-1, 1, (5, *SHAPE)).astype(np.float32)
+    h = np.maximum(x.reshape(5, 784) @ values["0.weight"].T + values["0.bias"], 0)
+    np.testing.assert_allclose(D.logits(ms.Tensor(x)).asnumpy(), h @ values["2.weight"].T + values["2.bias"], atol=1e-4)
+
+
 def test_other_sizes_follow_the_options() -> None:
     G = build_network(
         NetworkSpec(model="dense", role="generator", latent_size=3, image_shape=(3, 8, 6), options={"hidden": [5]})
@@ -145,11 +191,17 @@ def test_the_same_seed_gives_the_same_weights() -> None:
         ({"hidden": []}, "model.ROLE.hidden"),
         ({"hidden": [0]}, "model.ROLE.hidden"),
         ({"hidden": [-5]}, "model.ROLE.hidden"),
+        ({"activation": "tanh"}, "`model.ROLE.activation` is 'tanh', but .*'relu' or 'leaky_relu'"),
     ],
 )
 def test_a_wrong_option_is_refused_by_its_key(role: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message.replace("ROLE", role)):
         build(role, **options)
+
+
+def test_batch_norm_without_an_eps_is_refused() -> None:
+    with pytest.raises(UserError, match="`model.generator.eps` is 0"):
+        build("generator", eps=0.0)
 
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:
@@ -162,7 +214,7 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:
 def test_a_description_builds_the_network_again() -> None:
     spec = network_spec(config.Model(generator={"hidden": [8, 9]}), "generator", SHAPE)
     again = NetworkSpec.model_validate_json(spec.model_dump_json())
-    assert again == spec and again.options == {"hidden": [8, 9]}
+    assert again == spec and again.options["hidden"] == [8, 9]
     first, second = (
         {p.name: tuple(p.shape) for p in build_network(description).get_parameters()} for description in (spec, again)
     )
@@ -182,7 +234,7 @@ def test_the_tutorials_shapes_are_recognised() -> None:
     assert generator == network_spec(config.Model(), "generator", SHAPE)
     assert infer_spec(shapes(784, 512, 256, 1)) == network_spec(config.Model(), "discriminator", SHAPE)
     small = infer_spec(shapes(7, 8, 1024))
-    assert small and (small.latent_size, small.image_shape, small.options) == (7, (1, 32, 32), {"hidden": [8]})
+    assert small and (small.latent_size, small.image_shape) == (7, (1, 32, 32)) and small.options["hidden"] == [8]
 
 
 @pytest.mark.parametrize(

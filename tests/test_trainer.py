@@ -90,6 +90,23 @@ def test_rollback_gives_up_when_it_does_not_help(
     assert json.loads((tmp_path / "lost/run.json").read_text())["status"] == "failed"
 
 
+def test_grids_are_drawn_between_epochs_too_and_change_nothing(play: Callable[..., RunDir]) -> None:
+    plain, often = play("name=plain"), play("name=often", "sample.every_steps=3")
+    pictures = {path.name for path in often.images.iterdir()}
+    steps = {"step_0000_00002.png", "step_0001_00001.png", "step_0002_00000.png", "step_0002_00003.png"}
+    assert pictures == {path.name for path in plain.images.iterdir()} | steps
+    last, again = often.images / "epoch_0002.png", often.images / "step_0002_00003.png"
+    assert last.read_bytes() == again.read_bytes() == (plain.images / last.name).read_bytes()
+
+
+def test_a_grid_drawn_in_training_mode_is_another(play: Callable[..., RunDir]) -> None:
+    right, wrong = play("name=right"), play("name=wrong", "sample.mode=train")
+    losses = [[json.loads(line)["loss_g"] for line in run.metrics.read_text().splitlines()] for run in (right, wrong)]
+    assert losses[0] == losses[1]
+    pictures = [(run.images / "epoch_0002.png").read_bytes() for run in (right, wrong)]
+    assert pictures[0] != pictures[1]
+
+
 def test_keep_best_keeps_the_epoch_with_the_highest_likelihood(
     play: Callable[..., RunDir], monkeypatch: pytest.MonkeyPatch
 ) -> None:

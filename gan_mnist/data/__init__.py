@@ -24,6 +24,8 @@ class Images(NamedTuple):
     """uint8 (count, height, width), or (count, height, width, 3) in colour; or points, float32 (count, coordinates)."""
     labels: np.ndarray
     """uint8, (count,)."""
+    scale: config.Scale = "symmetric"
+    """Of the pixels, as the networks take them."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -37,7 +39,7 @@ class Images(NamedTuple):
         """The chosen images as the networks take them: float32 (N, C, H, W); pixels in [-1, 1], as G's Tanh."""
         x = self.pixels[chosen].astype(np.float32)
         if self.pixels.dtype == np.uint8:
-            x = (x - 127.5) / 127.5
+            x = (x - 127.5) / 127.5 if self.scale == "symmetric" else x / 255
         if x.ndim == 4:
             x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
         return x.reshape(-1, *self.shape)
@@ -59,7 +61,7 @@ def load_images(data: config.Data, split: str = "train") -> Images:
     else:
         prepare.ensure_mnist(folder)
     images = read_images(folder, split)
-    return Images(images.pixels[: data.limit], images.labels[: data.limit])
+    return Images(images.pixels[: data.limit], images.labels[: data.limit], data.scale)
 
 
 def read_images(folder: Path, split: str) -> Images:

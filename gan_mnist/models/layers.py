@@ -47,9 +47,14 @@ def dense(width_in: int, width_out: int, *, train_bias: bool = True, weights: In
     return layer
 
 
-def batch_norm(width: int) -> nn.Cell:
-    """Batch normalisation over (N, width), eps 1e-5, MindSpore's momentum 0.9 (Ioffe & Szegedy 2015)."""
-    return BatchNorm1d(width) if _on_cpu() else nn.BatchNorm1d(width, eps=1e-5, momentum=MOMENTUM)
+def batch_norm(width: int, *, eps: float = 1e-5) -> nn.Cell:
+    """Batch normalisation over (N, width), MindSpore's momentum 0.9 (Ioffe & Szegedy 2015).
+
+    Args:
+        width: features.
+        eps: added to the variance. By name only: `BatchNorm1d(256, 0.8)`, meant as a momentum, is an eps of 0.8.
+    """
+    return BatchNorm1d(width, eps=eps) if _on_cpu() else nn.BatchNorm1d(width, eps=eps, momentum=MOMENTUM)
 
 
 def leaky_relu(alpha: float) -> nn.Cell:
