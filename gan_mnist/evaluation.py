@@ -92,7 +92,7 @@ class Reference:
         train, test = read_images(folder, "train"), read_images(folder, "test")
         self.reader = Reader()
         self.test = View(test.pixels, self.reader.read(test.pixels), test.labels)
-        self.train_images, self.train_labels = train
+        self.train_images, self.train_labels = train.pixels, train.labels
         self.validation = _flat(train.pixels[-10_000:][:VALIDATION])
         self.samples = samples
         digest = hashlib.sha256(train.pixels.tobytes() + test.pixels.tobytes())
