@@ -40,10 +40,16 @@ class Section(pydantic.BaseModel):
 class Data(Section):
     """Which images, and how they are batched."""
 
-    dataset: Literal["mnist", "digits"] = "mnist"
-    """`mnist`: the 60,000 training images. `digits`: scikit-learn's real digits, enlarged; needs no download."""
+    dataset: Literal["mnist", "digits", "images"] = "mnist"
+    """`mnist`: the 60,000 training images. `digits`: scikit-learn's real digits, enlarged; needs no download. `images`:
+    pictures of any size and format, see `gan_mnist.data.pictures`."""
     folder: str | None = None
-    """Folder with train/ and test/ in it; by default MNIST_Data for mnist, MNIST_Data/digits for digits."""
+    """Folder with train/ and test/ in it, or for images a folder or zip of pictures; by default MNIST_Data for mnist,
+    MNIST_Data/digits for digits, and for images MNIST_Data/faces.zip, the anime faces."""
+    image_size: Annotated[int, Field(ge=4, le=1024)] = 64
+    """Height and width to which pictures are resized (`images` only)."""
+    channels: Literal[1, 3] = 3
+    """3 to read pictures in colour, 1 in grey (`images` only)."""
     batch_size: Annotated[int, Field(ge=2)] = 128
     """Images per step; BatchNorm needs at least 2. The remainder of an epoch is dropped."""
     limit: PositiveInt | None = None

@@ -330,8 +330,9 @@ def _judge_discriminator(entry: Entry, path: Path, view: View, reference: Refere
     probabilities = {
         name: scoring.score(
             D,
-            seen.images[: len(seen.images) // spec.pack * spec.pack].reshape(-1, spec.pack, 28, 28),
+            seen.images[: len(seen.images) // spec.pack * spec.pack],
             seen.labels.astype(np.int32) if hasattr(D, "classes") and seen.labels is not None else None,
+            pack=spec.pack,
         )
         for name, seen in (("real", reference.test), ("fake", view))
     }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import imageio.v3 as imageio
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from gan_mnist import files
@@ -51,10 +53,8 @@ def write_png(path: Path, image: np.ndarray) -> None:
         imageio.imwrite(temporary, image)
 
 
-def read_image(path: Path, *, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read any picture as grey uint8 (H, W), resized to (height, width) if given.
-
-    Transparent parts count as white paper.
+def read_image(path: Path, *, size: tuple[int, int] | None = None, channels: int = 1) -> np.ndarray:
+    """Read any picture from a file; see `decode_image`.
 
     Raises:
         UserError: the file is missing or no picture.
@@ -62,22 +62,50 @@ def read_image(path: Path, *, size: tuple[int, int] | None = None) -> np.ndarray
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of damaged metadata: the pixels count.
-            with Image.open(path) as opened:
-                picture: Image.Image = opened
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise UserError(f"{path}: {picture.width} x {picture.height} pixels are too many; make it smaller")
-                if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip at 255.
-                    picture = Image.fromarray(np.clip(np.asarray(picture) / 257, 0, 255).round().astype(np.uint8))
-                rgba = picture.convert("RGBA")
-                paper = Image.new("RGBA", rgba.size, "white")
-                grey = Image.alpha_composite(paper, rgba).convert("L")
-                if size is not None and grey.size != size[::-1]:
-                    grey = grey.resize(size[::-1], Image.Resampling.LANCZOS)
-                return np.asarray(grey)
+            return decode_image(path, size=size, channels=channels)
     except FileNotFoundError:
         raise UserError(f"{path}: no such picture") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from error
+
+
+def decode_image(
+    source: Path | IO[bytes], *, size: tuple[int, int] | None = None, channels: int = 1
+) -> NDArray[np.uint8]:
+    """Any picture as grey uint8 (H, W), or with 3 channels as colour (H, W, 3).
+
+    Transparent parts count as white paper. Of other proportions than `size`, the picture's largest centred part that
+    has them is taken; nothing is distorted.
+
+    Args:
+        source: a path, or an open file.
+        size: (height, width) to resize to; None for the picture's own.
+        channels: 1 or 3.
+
+    Raises:
+        Exception: it is no sound picture; Pillow's decoders have exceptions of all kinds.
+    """
+    with Image.open(source) as opened:
+        picture: Image.Image = opened
+        if picture.width * picture.height > MOST_PIXELS:
+            raise ValueError(f"{picture.width} x {picture.height} pixels are too many; make it smaller")
+        if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip at 255.
+            picture = Image.fromarray(np.clip(np.asarray(picture) / 257, 0, 255).round().astype(np.uint8))
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        picture = picture.convert("L" if channels == 1 else "RGB")
+        if size is not None and picture.size != size[::-1]:
+            picture = picture.resize(size[::-1], Image.Resampling.LANCZOS, box=_centre(picture, *size))
+        return np.asarray(picture)
+
+
+def _centre(picture: Image.Image, height: int, width: int) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of the picture's largest centred part with the proportions height : width."""
+    part_width = min(picture.width, picture.height * width / height)
+    part_height = min(picture.height, picture.width * height / width)
+    left, top = (picture.width - part_width) / 2, (picture.height - part_height) / 2
+    return left, top, left + part_width, top + part_height
 
 
 def caption(image: np.ndarray, text: str) -> np.ndarray:

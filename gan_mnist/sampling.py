@@ -149,7 +149,7 @@ class Sampler(NamedTuple):
         return cls(G, spec, path, mode, tuple(range(known)) if classes is None else tuple(classes), truncation)
 
     def draw(self, count: int, *, seed: int) -> np.ndarray:
-        """`count` images, uint8 (count, H, W): the first ones are the same for any count (in evaluation mode)."""
+        """`count` images, as `generate` gives them: the first are the same for any count (in evaluation mode)."""
         return generate(self.G, self.latents(count, seed=seed), self.labels(count), mode=self.mode)
 
     def latents(self, count: int, *, seed: int) -> np.ndarray:
@@ -188,7 +188,7 @@ class Sampler(NamedTuple):
         return out
 
     def write_images(self, count: int, *, seed: int, out: Path | None = None) -> Path:
-        """Write one uint8 array (count, H, W) if `out` ends in .npy, else 00000.png, ... in the folder `out`."""
+        """Write one array, as `generate` gives it, if `out` ends in .npy, else 00000.png, ... in the folder `out`."""
         out = out or self._default(f"seed{seed}_{count}.npy")
         if out.suffix and out.suffix != ".npy" and not out.is_dir():
             raise UserError(f"--out {out}: --count writes a .npy array or a folder of PNGs; for a sheet use --grid")

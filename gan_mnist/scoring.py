@@ -11,6 +11,7 @@ from mindspore import nn
 
 from gan_mnist import checkpoint, imaging, runtime
 from gan_mnist.config import Device
+from gan_mnist.data import Images
 from gan_mnist.errors import UserError
 
 BATCH = 1000
@@ -46,7 +47,7 @@ def score_files(
     classes = range(known) if label is None else [label]
     scored = []
     for file in paths:
-        images = read_images(file, size=spec.image_shape[1:])
+        images = read_images(file, shape=spec.image_shape)
         images = 255 - images if invert else images
         if known:
             asked = [score(D, images, np.full(len(images), number, np.int32)) for number in classes]
@@ -58,40 +59,43 @@ def score_files(
     return scored
 
 
-def score(D: nn.Cell, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-    """D's probability that each image is real.
+def score(D: nn.Cell, images: np.ndarray, labels: np.ndarray | None = None, *, pack: int = 1) -> np.ndarray:
+    """D's probability that each image, or each pack of images, is real.
 
     Args:
         D: a discriminator.
-        images: uint8 (N, H, W), or (N, pack, H, W) for one that judges packs of images.
-        labels: (N,) int32, for one that is told the class.
+        images: uint8 (N, H, W), or (N, H, W, 3) in colour.
+        labels: (N / pack,) int32, for one that is told the class.
+        pack: how many images D judges at once; divides N.
 
     Returns:
-        (N,) float32 in [0, 1].
+        (N / pack,) float32 in [0, 1].
     """
     D.set_train(False)
-    x = (images.astype(np.float32) - 127.5) / 127.5
-    x = x[:, None] if x.ndim == 3 else x  # (N, C, H, W) in [-1, 1]
+    x = Images(images, np.zeros(len(images), np.uint8)).inputs(np.arange(len(images)))  # (N, C, H, W) in [-1, 1]
+    x = x.reshape(len(x) // pack, -1, *x.shape[2:])
     arrays = (x,) if labels is None else (x, labels)
     batches = [[ms.Tensor(array[start : start + BATCH]) for array in arrays] for start in range(0, len(x), BATCH)]
     return np.concatenate([D(*batch).asnumpy()[:, 0] for batch in batches])
 
 
-def read_images(path: Path, *, size: tuple[int, int]) -> np.ndarray:
+def read_images(path: Path, *, shape: tuple[int, int, int]) -> np.ndarray:
     """Read a picture of any size and format, or a .npy array of images.
 
     Args:
-        path: a picture, or an array (N, H, W), (N, 1, H, W) or (H, W) of uint8, or of floats in [0, 1] or [-1, 1].
-        size: (height, width) of D's images; pictures are resized to it.
+        path: a picture, or an array of uint8, or of floats in [0, 1] or [-1, 1]: (N, H, W), (N, 1, H, W) or (H, W); in
+            colour (N, H, W, 3), (N, 3, H, W) or (H, W, 3).
+        shape: (channels, height, width) of D's images; pictures are made grey or coloured, and resized to it.
 
     Returns:
-        uint8 (N, height, width).
+        uint8 (N, height, width), or (N, height, width, 3) in colour.
 
     Raises:
         UserError: the file is missing, damaged, or holds no such images.
     """
+    channels, height, width = shape
     if path.suffix != ".npy":
-        return imaging.read_image(path, size=size)[None]
+        return imaging.read_image(path, size=(height, width), channels=channels)[None]
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r")  # A pickle could run code; a map reads no false sizes.
     except FileNotFoundError:
@@ -100,12 +104,14 @@ def read_images(path: Path, *, size: tuple[int, int]) -> np.ndarray:
         raise UserError(f"{path}: cannot be read as a NumPy array ({error})") from error
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path}: is an archive of arrays; save a single array with np.save")
-    if array.ndim == 2:
+    expected = (height, width) if channels == 1 else (height, width, channels)
+    if array.ndim == len(expected):
         array = array[None]
-    if array.ndim == 4 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 3 or array.shape[1:] != size or len(array) == 0:
-        raise UserError(f"{path}: its shape is {array.shape}; images of shape (N, {size[0]}, {size[1]}) are needed")
+    if array.shape[1:] == shape:  # Channels first.
+        array = array[:, 0] if channels == 1 else array.transpose(0, 2, 3, 1)
+    if array.shape[1:] != expected or len(array) == 0:
+        needed = ", ".join(map(str, expected))
+        raise UserError(f"{path}: its shape is {array.shape}; images of shape (N, {needed}) are needed")
     if array.dtype == np.uint8:
         return np.asarray(array)
     if array.dtype.kind != "f" or not np.isfinite(array).all() or np.abs(array).max() > 1:

@@ -23,7 +23,13 @@ from gan_mnist.errors import UserError
 
 NAME, PREVIOUS, NEXT = "TrainState.ckpt", "TrainState.previous.ckpt", "TrainState.next.ckpt"
 
-FIXED = ("model", "loss.name", "data.dataset", "data.batch_size", "data.limit", "train.seed", "train.ema", "sample")
+FIXED = (
+    "model",
+    "loss.name",
+    *("data.dataset", "data.image_size", "data.channels", "data.batch_size", "data.limit"),
+    *("train.seed", "train.ema"),
+    "sample",
+)
 """Keys that a resumed run can't change: the rest of it would be another experiment under the same name."""
 
 

@@ -2,7 +2,8 @@
 
     python scripts/score.py --ckpt Discriminator199.ckpt a.png b.jpg images.npy
 
-Pictures of any size are made grey and resized. MNIST's digits are white on black: for ink on paper add --invert.
+Pictures of any size are made grey (or, where D knows colour, coloured), and their centre resized. MNIST's digits are
+white on black: for ink on paper add --invert.
 """
 
 import sys
@@ -17,7 +18,7 @@ from gan_mnist.errors import run
 def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--ckpt", required=True, help="a Discriminator<E>.ckpt: a path, or a name to look up")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a .npy array (N, 28, 28)")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a .npy array of them")
     parser.add_argument("--invert", action="store_true", help="swap black and white first")
     parser.add_argument("--label", type=cli.whole, metavar="N", help="the class they show, for a conditional D")
     parser.add_argument("--device", choices=cli.DEVICES, default="auto")

@@ -71,10 +71,11 @@ def train(config: Config, *, resume: bool, overwrite: bool) -> int:
 def dry_run(config: Config) -> int:
     """Show what would be trained."""
     environment.prepare()
+    from gan_mnist.data import image_shape
     from gan_mnist.game import build_game
     from gan_mnist.models import parameter_count
 
-    game = build_game(config, (1, 28, 28), steps_per_epoch=1)
+    game = build_game(config, image_shape(config.data), steps_per_epoch=1)
     print(config.to_yaml())
     for network, spec in ((game.G, game.spec_g), (game.D, game.spec_d)):
         print(f"{spec}: {parameter_count(network):,} parameters")

@@ -293,7 +293,7 @@ class Payload:
 def test_an_array_of_other_things_is_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(UserError, match=f"x.npy: .*{message}"):
-        scoring.read_images(tmp_path / "x.npy", size=(28, 28))
+        scoring.read_images(tmp_path / "x.npy", shape=(1, 28, 28))
 
 
 def test_arrays_of_images_are_read_in_every_form(tmp_path: Path) -> None:
@@ -309,10 +309,10 @@ def test_arrays_of_images_are_read_in_every_form(tmp_path: Path) -> None:
     }
     for name, array in forms.items():
         np.save(tmp_path / f"{name}.npy", array)
-        got = scoring.read_images(tmp_path / f"{name}.npy", size=(28, 28))
+        got = scoring.read_images(tmp_path / f"{name}.npy", shape=(1, 28, 28))
         assert got.dtype == np.uint8 and np.array_equal(got, images), name
     np.save(tmp_path / "one.npy", images[1])
-    assert np.array_equal(scoring.read_images(tmp_path / "one.npy", size=(28, 28)), images[1:2])
+    assert np.array_equal(scoring.read_images(tmp_path / "one.npy", shape=(1, 28, 28)), images[1:2])
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_what_is_no_array_is_refused(tmp_path: Path, content: bytes | str) -> No
     else:
         path.write_bytes(content)
     with pytest.raises(UserError, match="x.npy"):
-        scoring.read_images(path, size=(28, 28))
+        scoring.read_images(path, shape=(1, 28, 28))
 
 
 def test_a_generator_cannot_judge(trained_run: Path, tmp_path: Path) -> None:

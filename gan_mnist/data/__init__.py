@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_mnist import config
-from gan_mnist.data import digits, idx, prepare
+from gan_mnist.data import digits, faces, idx, pictures, prepare
+from gan_mnist.errors import UserError
 
-DEFAULT_FOLDERS = {"mnist": "MNIST_Data", "digits": "MNIST_Data/digits"}
+DEFAULT_FOLDERS = {"mnist": "MNIST_Data", "digits": "MNIST_Data/digits", "images": "MNIST_Data/faces.zip"}
 
 
 class Images(NamedTuple):
@@ -56,12 +57,24 @@ def load_images(data: config.Data, split: str = "train") -> Images:
         UserError: files are missing and can't be downloaded, or are damaged.
     """
     folder = Path(data.folder or DEFAULT_FOLDERS[data.dataset])
-    if data.dataset == "digits":
-        digits.ensure_digits(folder)
+    if data.dataset == "images":
+        if split != "train":
+            raise UserError("data.dataset=images has no test images, which checkpoint.keep=best needs; keep 5 or all")
+        if data.folder is None:
+            faces.ensure_faces(folder)
+        images = Images(*pictures.load_pictures(folder, size=data.image_size, channels=data.channels))
     else:
-        prepare.ensure_mnist(folder)
-    images = read_images(folder, split)
+        if data.dataset == "digits":
+            digits.ensure_digits(folder)
+        else:
+            prepare.ensure_mnist(folder)
+        images = read_images(folder, split)
     return Images(images.pixels[: data.limit], images.labels[: data.limit], data.scale)
+
+
+def image_shape(data: config.Data) -> tuple[int, int, int]:
+    """(channels, height, width) of the configured data set's images, without reading them."""
+    return (data.channels, data.image_size, data.image_size) if data.dataset == "images" else (1, 28, 28)
 
 
 def read_images(folder: Path, split: str) -> Images:

@@ -256,7 +256,7 @@ def _opened(place: str) -> Iterator[Source]:
     except ValueError as error:
         raise SourceError(f"it is not a URL ({error})") from error
     if scheme in ("http", "https") and _is_zip(place):
-        with _archive(_download(place, LARGEST_ARCHIVE)) as archive:
+        with _archive(download(place, LARGEST_ARCHIVE)) as archive:
             yield archive
     elif scheme in ("http", "https"):
         yield functools.partial(_offers_of_url, place)
@@ -306,7 +306,7 @@ def _offers_of_url(url: str, file: DataFile) -> Offers:
     for name in _names(file):
         address = f"{url.rstrip('/')}/{name}"
         # What gzip can't make smaller, it makes a little larger.
-        yield address, functools.partial(_download, address, file.size + file.size // 100 + 2**16)
+        yield address, functools.partial(download, address, file.size + file.size // 100 + 2**16)
 
 
 def _names(file: DataFile) -> Iterator[str]:
@@ -320,21 +320,33 @@ def _is_zip(url: str) -> bool:
     return urlsplit(url).path.lower().endswith(".zip")
 
 
-class _Bounded(io.BytesIO):
-    """A download in memory that ends when the server sends more than `limit` bytes."""
+class _Bounded:
+    """A file that ends a download when the server sends more than `limit` bytes."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__()
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self.file = file
         self.limit = limit
 
-    def write(self, chunk: bytes, /) -> int:  # type: ignore[override]
-        if self.tell() + len(chunk) > self.limit:
+    def write(self, chunk: bytes) -> int:
+        if self.file.tell() + len(chunk) > self.limit:
             raise SourceError(f"the server sends more than {self.limit} bytes")
-        return super().write(chunk)
+        return self.file.write(chunk)
+
+    def flush(self) -> None:
+        """As Pooch does after every piece."""
+        self.file.flush()
 
 
-def _download(url: str, limit: int) -> IO[bytes]:
-    """Return what `url` holds, at most `limit` bytes; a transfer that breaks off is tried again.
+def download(url: str, limit: int, file: IO[bytes] | None = None) -> IO[bytes]:
+    """Write what `url` holds to a file, at most `limit` bytes; a transfer that breaks off is tried again.
+
+    Args:
+        url: http or https.
+        limit: bytes.
+        file: empty and open for writing; None for one in memory.
+
+    Returns:
+        The file, at its beginning.
 
     Raises:
         FileNotFoundError: the server has no such file.
@@ -345,14 +357,16 @@ def _download(url: str, limit: int) -> IO[bytes]:
     from tqdm import tqdm
 
     reason = ""
+    file = file or io.BytesIO()
     for attempt in range(ATTEMPTS):
         time.sleep(attempt * PAUSE)
-        body = _Bounded(limit)
+        file.seek(0)
+        file.truncate()
         title = PurePosixPath(urlsplit(url).path).name
         with tqdm(total=limit, desc=title, unit="B", unit_scale=True, leave=False, disable=None) as bar:
             fetch = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=(CONNECT_TIMEOUT, STALL_TIMEOUT))
             try:
-                fetch(url, body, None)
+                fetch(url, _Bounded(file, limit), None)
             except requests.HTTPError as error:
                 status = error.response.status_code if error.response is not None else 0
                 if status in (404, 410):
@@ -365,6 +379,6 @@ def _download(url: str, limit: int) -> IO[bytes]:
             except (requests.RequestException, ValueError) as error:
                 raise SourceError(f"{urlsplit(url).netloc} cannot be reached ({type(error).__name__})") from error
             else:
-                body.seek(0)
-                return body
+                file.seek(0)
+                return file
     raise SourceError(f"{reason}, {ATTEMPTS} times: {url}")
