@@ -29,7 +29,7 @@ class Average:
         for parameter, current in zip(network.get_parameters(), G.get_parameters(), strict=True):
             parameter.set_data(ms.Tensor(current.asnumpy()))
             parameter.name = AVERAGED + parameter.name
-        pairs = list(zip(network.trainable_params(), G.trainable_params(), strict=True))
+        pairs = list(zip(_followed(network), _followed(G), strict=True))
         share = 1.0 - decay**EVERY
 
         @ms.jit(jit_level="O1")
@@ -65,3 +65,8 @@ class Average:
         self.network.set_train(False)
         for parameter in statistics:
             ops.assign(parameter, parameter / (1 - MOMENTUM))
+
+
+def _followed(network: nn.Cell) -> list[ms.Parameter]:
+    """What is averaged: the weights, and spectral normalisation's u, which belongs to the weight beside it."""
+    return [weight for weight in network.get_parameters() if weight.requires_grad or weight.name.endswith(".u")]

@@ -93,9 +93,9 @@ def build_network(spec: NetworkSpec) -> nn.Cell:
 
 
 def parameter_count(network: nn.Cell) -> int:
-    """Number of weights and biases; BatchNorm's running statistics are not counted."""
-    weights = [parameter for parameter in network.get_parameters() if ".moving_" not in parameter.name]
-    return sum(math.prod(parameter.shape) for parameter in weights)
+    """Number of weights and biases, without what layers keep beside them: BatchNorm's statistics, `spectral`'s u."""
+    kept = re.compile(r".*\.(moving_\w+|u)")
+    return sum(math.prod(weight.shape) for weight in network.get_parameters() if not kept.fullmatch(weight.name))
 
 
 def infer_spec(arrays: Mapping[str, np.ndarray]) -> NetworkSpec | None:

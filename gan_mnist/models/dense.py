@@ -15,6 +15,7 @@ from pydantic import Field
 from gan_mnist.config import Share, Widths
 from gan_mnist.models import layers
 from gan_mnist.models.layers import dense, drop
+from gan_mnist.models.spectral import SpectralDense
 
 Activation = Literal["relu", "leaky_relu"]
 """Between the layers: max(x, 0), or LeakyReLU(0.2), which lets a fifth of the gradient of negative inputs through."""
@@ -70,6 +71,7 @@ class Discriminator(nn.Cell):
         activation: what follows each hidden layer.
         relu_logits: a ReLU before the Sigmoid, a known slip: no probability is below 1/2, and where one is exactly 1/2
             no gradient passes.
+        spectral_norm: whether every layer is normalised by its largest singular value (Miyato et al. 2018).
     """
 
     def __init__(
@@ -80,12 +82,14 @@ class Discriminator(nn.Cell):
         dropout: Share = 0.0,
         activation: Activation = "leaky_relu",
         relu_logits: bool = False,
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
+        layer = SpectralDense if spectral_norm else dense
         cells: list[nn.Cell] = []
         for width_in, width_out in zip([math.prod(image_shape), *hidden], hidden):
-            cells += [dense(width_in, width_out), ACTIVATIONS[activation]()]
-        self.model = nn.SequentialCell(*cells, dense(hidden[-1], 1))
+            cells += [layer(width_in, width_out), ACTIVATIONS[activation]()]
+        self.model = nn.SequentialCell(*cells, layer(hidden[-1], 1))
         self.hidden = hidden
         self.relu_logits = relu_logits
         self.keep = 1.0 - dropout
