@@ -29,8 +29,9 @@ def make_optimizer(network: nn.Cell, options: config.Optimizer, *, rates: np.nda
     weights = network.trainable_params()
     rate = rates.tolist() if np.ptp(rates) else options.lr
     if options.name == "adam":
+        beta1 = max(options.beta1, 1e-9)  # MindSpore refuses 0; to float32, 1e-9 of a moment beside a gradient is none.
         optimizer = nn.Adam(
-            weights, learning_rate=rate, beta1=options.beta1, beta2=options.beta2, weight_decay=options.weight_decay
+            weights, learning_rate=rate, beta1=beta1, beta2=options.beta2, weight_decay=options.weight_decay
         )
     else:
         optimizer = nn.Momentum(
