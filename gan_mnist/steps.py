@@ -11,6 +11,7 @@ from mindspore import Tensor, nn, ops
 
 from gan_mnist import config
 from gan_mnist.losses import Loss
+from gan_mnist.models.spectral import orthogonal_gradient
 
 TrainStep = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
@@ -103,7 +104,7 @@ def make_train_step(
         ((k + g - 1) N, latent_size) and the numbers named by `rules.draws` -> loss_d, loss_g, and the logits
         (N / pack, 1) of x and of G(z) that D's last update saw.
     """
-    loss_of_d, loss_of_g = loss.discriminator, loss.generator
+    loss_of_d, loss_of_g, orthogonal = loss.discriminator, loss.generator, loss.orthogonal
     turns, codes = rules.d_steps, rules.d_steps + rules.g_steps - 1
     # What an update of D is given beside images, where the game has it: classes and random numbers.
     names = ("class",) * rules.conditional + rules.draws
@@ -156,6 +157,10 @@ def make_train_step(
         y, dropout = get("class", given), half(get("dropout", given), 1)
         return loss_of_g(D.logits(as_seen(fake, half(get("instance_noise", given), 1)), *y, *dropout))
 
+    def pull(weight: Tensor) -> Tensor:
+        """Towards orthogonal rows: the gradient of G's regularisation."""
+        return orthogonal * orthogonal_gradient(weight) if weight.ndim > 1 else ops.zeros_like(weight)
+
     d_gradient = ms.value_and_grad(d_loss, None, optim_d.parameters, has_aux=True)
     gradient_of_fake = ms.value_and_grad(g_loss, 0)
 
@@ -168,6 +173,8 @@ def make_train_step(
     def update_g(fake: Tensor, g_backward: Callable[..., Any], *given: Tensor) -> Tensor:
         loss_g, fake_gradient = gradient_of_fake(fake, *given)
         gradients = g_backward(fake_gradient)[-1]
+        if orthogonal:
+            gradients = tuple([by_game + pull(weight) for by_game, weight in zip(gradients, optim_g.parameters)])
         optim_g(gradients)
         return loss_g
 

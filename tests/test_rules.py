@@ -60,6 +60,11 @@ class Game:
         logits = self.logits(fake)
         return float(-logits.mean() if self.options.name == "wasserstein_gp" else softplus(-logits).mean())
 
+    def unorthogonal(self) -> float:
+        """Brock et al. 2019, equation 3: squared products of different rows."""
+        products = [weight @ weight.T for weight in (self.G[0], self.G[2])]
+        return self.options.orthogonal * sum(float((p**2).sum() - (np.diag(p) ** 2).sum()) for p in products)
+
     def descend(self, weights: Weights, loss: Callable[[], float], decay: float = 0.0) -> float:
         gradients = []
         for array in weights:
@@ -91,7 +96,9 @@ class Game:
             return self.descend(self.D, lambda: self.loss_d(real, fake, moves[turn], mix[turn]), decay)
 
         def g(turn: int) -> float:
-            return self.descend(self.G, lambda: self.loss_g(z[turn], noise[-1, 1]), decay)
+            before = self.loss_g(z[turn], noise[-1, 1])
+            self.descend(self.G, lambda: self.loss_g(z[turn], noise[-1, 1]) + self.unorthogonal(), decay)
+            return before
 
         for turn in range(k - 1):
             d(turn, self.draw(z[turn]))
@@ -118,6 +125,7 @@ CASES: dict[str, tuple[dict, Rules]] = {
     "R1": ({"r1": 2.0}, Rules()),
     "gradient penalty": ({"gradient_penalty": 3.0}, Rules(d_steps=2, draws=("mix",))),
     "Wasserstein": ({"name": "wasserstein_gp"}, Rules(d_steps=2, draws=("mix",))),
+    "orthogonal": ({"orthogonal": 0.05}, Rules(g_steps=2)),
     "all": (
         {"label_noise": 0.1, "instance_noise": 0.2, "r1": 1.0, "gradient_penalty": 1.0},
         Rules(d_steps=2, g_steps=2, pack=2, draws=("label_noise", "instance_noise", "mix")),
