@@ -6,11 +6,9 @@ is protobuf: reading one never executes code.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -232,26 +230,6 @@ def assign(parameters: Mapping[str, ms.Parameter], arrays: Mapping[str, np.ndarr
         raise UserError(f"{path}: is of another architecture ({fault}); check the `model` section of the configuration")
     for name, parameter in parameters.items():
         parameter.set_data(ms.Tensor(arrays[name], parameter.dtype))
-
-
-def find(name: str, *, result_dir: Path = Path("result")) -> Path:
-    """The checkpoint file that `--ckpt` means: a path, or a bare name looked up in all runs.
-
-    The newest of several wins; which one it is, is said on stderr.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = Path(name)
-    if path.exists() or path.name != name:
-        return path
-    found = sorted(result_dir.glob(f"*/checkpoints/{glob.escape(name)}"), key=lambda file: file.stat().st_mtime)
-    if not found:
-        raise UserError(
-            f"--ckpt {name}: no such file here or in {result_dir}/*/checkpoints/; give a path, or train first"
-        )
-    print(f"using {found[-1]}", file=sys.stderr)
-    return found[-1]
 
 
 def _plain_name(name: str) -> str:

@@ -18,12 +18,17 @@ from gan_mnist import files
 
 VERBOSE = "GAN_MNIST_VERBOSE"
 """Set to 1 to leave MindSpore's own messages on the console."""
+CONVOLUTIONAL = frozenset({"dcgan", "biggan"})
+"""Architectures with convolutions."""
+HEAD = 4096
+"""Bytes of a checkpoint in which the name of its architecture stands."""
 
 
-def prepare(*, log_dir: Path | None = None) -> None:
+def prepare(*, model: str | None = None, log_dir: Path | None = None) -> None:
     """Set the environment for MindSpore and send its noise away from the console.
 
     Args:
+        model: the architecture of the networks, which decides the instruction set; None if there are none.
         log_dir: folder for MindSpore's logs and compile dumps; None for one that goes with the process.
 
     Raises:
@@ -32,7 +37,7 @@ def prepare(*, log_dir: Path | None = None) -> None:
     """
     if "mindspore" in sys.modules:
         raise RuntimeError("environment.prepare must run before mindspore is imported")
-    for name, value in settings().items():
+    for name, value in settings(model).items():
         os.environ.setdefault(name, value)
     # With the cache on, MindSpore 2.10 starts a second run with NaN losses: never inherit it.
     os.environ["MS_COMPILER_CACHE_ENABLE"] = "0"
@@ -58,14 +63,34 @@ def is_verbose() -> bool:
     return os.environ.get(VERBOSE, "") not in ("", "0")
 
 
-def settings() -> dict[str, str]:
-    """Performance settings by environment variable; a user's own setting wins."""
-    return {
+def settings(model: str | None = None) -> dict[str, str]:
+    """Performance settings by environment variable for networks of an architecture; a user's own setting wins."""
+    chosen = {
         # Without it the main thread busy-waits and costs one of two cores: 30-50 ms a step instead of 17.
         "MS_DEV_RUNTIME_CONF": "graph_pipeline:False",
         # Otherwise the compiler copies every weight that is read on both sides of an update, twice a step.
         "MS_DEV_SIDE_EFFECT_LOAD_ELIM": "3",
     }
+    if model in CONVOLUTIONAL:
+        # With AVX-512, MindSpore 2.10 finds no fast kernel for a convolution and takes oneDNN's reference loops: 40
+        # times the time of a step. Dense networks want AVX-512, which their matrix products are twice as fast with.
+        chosen["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+    return chosen
+
+
+def model_of(checkpoint: Path) -> str | None:
+    """The architecture of the network in one of our checkpoints, without MindSpore: `prepare` wants to know it.
+
+    The description is the file's first entry. None where there is none; what is wrong with a file, its reader will say.
+    """
+    try:
+        with checkpoint.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return None
+    _, _, rest = head.partition('"network": {"model": "'.encode("utf-32-le"))
+    name, quote, _ = rest[: len(rest) // 4 * 4].decode("utf-32-le", errors="replace").partition('"')
+    return name if quote else None
 
 
 def _divert_native_stdout(log: Path) -> None:

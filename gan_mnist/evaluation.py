@@ -195,9 +195,8 @@ COMPUTE: dict[str, Callable[[View, Reference], Scores]] = {
 """The groups of measures that images alone can tell."""
 
 
-def evaluate_checkpoint(ckpt: str, settings: Settings) -> list[Path]:
+def evaluate_checkpoint(path: Path, settings: Settings) -> list[Path]:
     """Evaluate one generator and print its table; see `evaluate`."""
-    path = checkpoint.find(ckpt)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
@@ -310,7 +309,7 @@ def _data_folder(folder: Path, settings: Settings) -> Path:
 
 def _draw(path: Path, settings: Settings) -> tuple[np.ndarray, np.ndarray | None]:
     """Samples, and what a conditional generator was asked for: all classes in turn."""
-    sampler = Sampler.open(str(path), device=settings.device, mode=settings.mode)
+    sampler = Sampler.open(path, device=settings.device, mode=settings.mode)
     samples = sampler.draw(settings.samples, seed=settings.seed)
     if samples.shape[1:] != (28, 28):
         raise UserError(f"{path}: draws images of {samples.shape[1:]}, but MNIST's are (28, 28)")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import glob
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -132,3 +134,23 @@ class RunDir:
 def now() -> str:
     """The time as ISO 8601, UTC, to the second."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def find_checkpoint(name: str, *, result_dir: Path = Path("result")) -> Path:
+    """The checkpoint file that `--ckpt` means: a path, or a bare name looked up in all runs.
+
+    The newest of several wins; which one it is, is said on stderr.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(name)
+    if path.exists() or path.name != name:
+        return path
+    found = sorted(result_dir.glob(f"*/checkpoints/{glob.escape(name)}"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise UserError(
+            f"--ckpt {name}: no such file here or in {result_dir}/*/checkpoints/; give a path, or train first"
+        )
+    print(f"using {found[-1]}", file=sys.stderr)
+    return found[-1]

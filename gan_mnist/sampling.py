@@ -116,17 +116,17 @@ class Sampler(NamedTuple):
     @classmethod
     def open(
         cls,
-        ckpt: str,
+        ckpt: Path,
         *,
         device: Device,
         mode: Mode,
         classes: Sequence[int] | None = None,
         truncation: float | None = None,
     ) -> Sampler:
-        """Load a generator from a checkpoint's path or bare name.
+        """Load a generator from a checkpoint.
 
         Args:
-            ckpt: the path or name.
+            ckpt: its path.
             device: where to compute.
             mode: see `generate`.
             classes: to draw, in turn, by a G that is told the class; None for all.
@@ -135,18 +135,17 @@ class Sampler(NamedTuple):
         Raises:
             UserError: the checkpoint or the device can't be used, or the generator knows no such classes or codes.
         """
-        path = checkpoint.find(ckpt)
         runtime.start(device, seed=0)
-        G, spec = checkpoint.load_network(path, "generator")
+        G, spec = checkpoint.load_network(ckpt, "generator")
         known = getattr(G, "classes", 0)
         if classes is not None and not known:
-            raise UserError(f"--classes: {path} draws whatever it likes; only a conditional generator can be asked")
+            raise UserError(f"--classes: {ckpt} draws whatever it likes; only a conditional generator can be asked")
         for asked in classes or ():
             if asked >= known:
-                raise UserError(f"--classes: {path} knows the classes 0 to {known - 1}, and no {asked}")
+                raise UserError(f"--classes: {ckpt} knows the classes 0 to {known - 1}, and no {asked}")
         if truncation is not None and spec.latent != "normal":
-            raise UserError(f"--truncation: the codes of {path} are {spec.latent}, and only normal ones have tails")
-        return cls(G, spec, path, mode, tuple(range(known)) if classes is None else tuple(classes), truncation)
+            raise UserError(f"--truncation: the codes of {ckpt} are {spec.latent}, and only normal ones have tails")
+        return cls(G, spec, ckpt, mode, tuple(range(known)) if classes is None else tuple(classes), truncation)
 
     def draw(self, count: int, *, seed: int) -> np.ndarray:
         """`count` images, as `generate` gives them: the first are the same for any count (in evaluation mode)."""

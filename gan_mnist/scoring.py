@@ -18,12 +18,12 @@ BATCH = 1000
 
 
 def score_files(
-    ckpt: str, paths: Sequence[Path], *, device: Device, invert: bool, label: int | None = None
+    ckpt: Path, paths: Sequence[Path], *, device: Device, invert: bool, label: int | None = None
 ) -> list[tuple[str, float]]:
     """D's probability that each image in the files is real.
 
     Args:
-        ckpt: a discriminator's checkpoint: a path, or a bare name to look up.
+        ckpt: a discriminator's checkpoint.
         paths: pictures, or .npy arrays of images.
         device: where to compute.
         invert: swap black and white first: MNIST's digits are white on black, a scanned page is not.
@@ -35,15 +35,14 @@ def score_files(
     Raises:
         UserError: a file or the device can't be used.
     """
-    path = checkpoint.find(ckpt)
     runtime.start(device, seed=0)
-    D, spec = checkpoint.load_network(path, "discriminator")
+    D, spec = checkpoint.load_network(ckpt, "discriminator")
     if spec.pack > 1:
-        raise UserError(f"{path}: this discriminator judges packs of {spec.pack} images at once, and no single ones")
+        raise UserError(f"{ckpt}: this discriminator judges packs of {spec.pack} images at once, and no single ones")
     known = getattr(D, "classes", 0)
     if label is not None and label >= known:
         why = f"knows the classes 0 to {known - 1}" if known else "is told no class"
-        raise UserError(f"--label {label}: {path} {why}; leave it out")
+        raise UserError(f"--label {label}: {ckpt} {why}; leave it out")
     classes = range(known) if label is None else [label]
     scored = []
     for file in paths:

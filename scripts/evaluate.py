@@ -14,6 +14,7 @@ import _clone  # noqa: F401  (makes this clone's gan_mnist importable)
 
 from gan_mnist import cli, environment
 from gan_mnist.errors import UserError, run
+from gan_mnist.rundir import RunDir, find_checkpoint
 from gan_mnist.scoreboard import GROUPS
 
 
@@ -39,7 +40,11 @@ def main() -> None:
     parser.add_argument("--device", choices=cli.DEVICES, default="auto")
     arguments = parser.parse_args()
 
-    environment.prepare()
+    if arguments.run:
+        ckpt = next(RunDir(arguments.run).checkpoints.glob("Generator*.ckpt"), arguments.run)
+    else:
+        ckpt = find_checkpoint(arguments.ckpt)
+    environment.prepare(model=environment.model_of(ckpt))
     from gan_mnist import evaluation  # MindSpore reads its environment when it is imported.
 
     settings = evaluation.Settings(
@@ -53,7 +58,7 @@ def main() -> None:
     if arguments.run:
         written = evaluation.evaluate_run(arguments.run, settings)
     else:
-        written = evaluation.evaluate_checkpoint(arguments.ckpt, settings)
+        written = evaluation.evaluate_checkpoint(ckpt, settings)
     print("wrote " + ", ".join(map(str, written)))
 
 

@@ -16,6 +16,7 @@ import _clone  # noqa: F401  (makes this clone's gan_mnist importable)
 
 from gan_mnist import cli, environment
 from gan_mnist.errors import run
+from gan_mnist.rundir import find_checkpoint
 
 MODE_HELP = """how BatchNorm normalises. eval (default): with the mean and variance it gathered during training, so
 that an image depends on its own code alone. train: with those of the codes drawn together, as G knew it in training;
@@ -38,11 +39,12 @@ def main() -> None:
     parser.add_argument("--device", choices=cli.DEVICES, default="auto")
     arguments = parser.parse_args()
 
-    environment.prepare()
+    ckpt = find_checkpoint(arguments.ckpt)
+    environment.prepare(model=environment.model_of(ckpt))
     from gan_mnist import sampling  # MindSpore reads its environment when it is imported.
 
     sampler = sampling.Sampler.open(
-        arguments.ckpt,
+        ckpt,
         device=arguments.device,
         mode=arguments.mode,
         classes=arguments.classes,

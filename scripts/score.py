@@ -13,6 +13,7 @@ import _clone  # noqa: F401  (makes this clone's gan_mnist importable)
 
 from gan_mnist import cli, environment
 from gan_mnist.errors import run
+from gan_mnist.rundir import find_checkpoint
 
 
 def main() -> None:
@@ -24,11 +25,12 @@ def main() -> None:
     parser.add_argument("--device", choices=cli.DEVICES, default="auto")
     arguments = parser.parse_args()
 
-    environment.prepare()
+    ckpt = find_checkpoint(arguments.ckpt)
+    environment.prepare(model=environment.model_of(ckpt))
     from gan_mnist import scoring  # MindSpore reads its environment when it is imported.
 
     scored = scoring.score_files(
-        arguments.ckpt, arguments.images, device=arguments.device, invert=arguments.invert, label=arguments.label
+        ckpt, arguments.images, device=arguments.device, invert=arguments.invert, label=arguments.label
     )
     for name, probability in scored:
         print(f"{probability:.4f}  {name}")

@@ -62,7 +62,7 @@ def train(config: Config, *, resume: bool, overwrite: bool) -> int:
         from gan_mnist.data import load_images  # NumPy starts threads; they must begin with the signals blocked.
 
         images = load_images(config.data)
-        environment.prepare(log_dir=run_dir.log)
+        environment.prepare(model=config.model.name, log_dir=run_dir.log)
         from gan_mnist import trainer  # MindSpore reads its environment when it is imported.
 
         return trainer.train(config, images, run_dir, interrupt=interrupt, resume=resume)
@@ -70,7 +70,7 @@ def train(config: Config, *, resume: bool, overwrite: bool) -> int:
 
 def dry_run(config: Config) -> int:
     """Show what would be trained."""
-    environment.prepare()
+    environment.prepare(model=config.model.name)
     from gan_mnist.data import image_shape
     from gan_mnist.game import build_game
     from gan_mnist.models import parameter_count

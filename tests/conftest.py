@@ -76,7 +76,7 @@ def cli_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
         monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-        monkeypatch.setattr(environment, "prepare", lambda: None)
+        monkeypatch.setattr(environment, "prepare", lambda **settings: None)
         runpy.run_path(str(ROOT / "scripts" / f"{script}.py"))["main"]()
 
     return run

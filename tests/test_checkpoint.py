@@ -15,6 +15,7 @@ from mindspore import nn
 from gan_mnist import checkpoint, config, imaging, sampling
 from gan_mnist.errors import NonFiniteError, UserError
 from gan_mnist.models import NetworkSpec, build_network, network_spec
+from gan_mnist.rundir import find_checkpoint
 
 SHAPE = (1, 28, 28)
 SMALL = {"hidden": [6, 8]}
@@ -461,22 +462,22 @@ def test_a_bare_name_means_the_newest_of_all_runs_and_says_so(
     newest = make(Path("result/b/checkpoints/Generator1.ckpt"), age=10)
     make(Path("result/c/checkpoints/Generator1.ckpt"), age=30)
     make(Path("result/c/checkpoints/Generator2.ckpt"), age=0)
-    assert checkpoint.find("Generator1.ckpt") == newest
+    assert find_checkpoint("Generator1.ckpt") == newest
     assert str(newest) in capsys.readouterr().err
 
 
 def test_a_path_means_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make(Path("result/b/checkpoints/Generator1.ckpt"), age=10)
-    assert checkpoint.find("elsewhere/Generator1.ckpt") == Path("elsewhere/Generator1.ckpt")
+    assert find_checkpoint("elsewhere/Generator1.ckpt") == Path("elsewhere/Generator1.ckpt")
     here = make(Path("Generator1.ckpt"), age=100)
-    assert checkpoint.find("Generator1.ckpt") == here
+    assert find_checkpoint("Generator1.ckpt") == here
 
 
 def test_a_name_that_is_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="--ckpt Generator1.ckpt: no such file"):
-        checkpoint.find("Generator1.ckpt")
+        find_checkpoint("Generator1.ckpt")
 
 
 @pytest.mark.parametrize("name", ["*.ckpt", "Generator[12].ckpt", "a**"])
@@ -484,4 +485,4 @@ def test_a_name_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.chdir(tmp_path)
     make(Path("result/b/checkpoints/Generator1.ckpt"), age=10)
     with pytest.raises(UserError, match="no such file"):
-        checkpoint.find(name)
+        find_checkpoint(name)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_mnist import checkpoint, config, imaging, sampling, scoring
+from gan_mnist import config, imaging, sampling, scoring
 from gan_mnist.errors import UserError
 from gan_mnist.latents import fixed_latents
 from gan_mnist.models import build_network, network_spec
+from gan_mnist.rundir import find_checkpoint
 
 Cli = Callable[..., CompletedProcess[str]]
 CliHere = Callable[..., None]
@@ -22,7 +23,7 @@ Refused = Callable[[CompletedProcess[str]], str]
 @pytest.fixture(scope="module")
 def sampler(trained_run: Path) -> sampling.Sampler:
     """The trained run's generator of the last epoch."""
-    return sampling.Sampler.open(str(trained_run / "checkpoints" / "Generator1.ckpt"), device="CPU", mode="eval")
+    return sampling.Sampler.open(trained_run / "checkpoints" / "Generator1.ckpt", device="CPU", mode="eval")
 
 
 def angles(path: np.ndarray) -> np.ndarray:
@@ -172,13 +173,13 @@ def test_other_impossible_outputs_are_refused(sampler: sampling.Sampler, tmp_pat
 
 def test_bad_checkpoints_are_refused(trained_run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Discriminator1.ckpt: holds a discriminator, but a generator is needed"):
-        sampling.Sampler.open(str(trained_run / "checkpoints" / "Discriminator1.ckpt"), device="CPU", mode="eval")
+        sampling.Sampler.open(trained_run / "checkpoints" / "Discriminator1.ckpt", device="CPU", mode="eval")
     cut = tmp_path / "Generator1.ckpt"
     cut.write_bytes((trained_run / "checkpoints" / "Generator1.ckpt").read_bytes()[:100_000])
     with pytest.raises(UserError, match="Generator1.ckpt: "):
-        sampling.Sampler.open(str(cut), device="CPU", mode="eval")
+        sampling.Sampler.open(cut, device="CPU", mode="eval")
     with pytest.raises(UserError, match="TrainState.ckpt: "):
-        sampling.Sampler.open(str(trained_run / "checkpoints" / "TrainState.ckpt"), device="CPU", mode="eval")
+        sampling.Sampler.open(trained_run / "checkpoints" / "TrainState.ckpt", device="CPU", mode="eval")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_scores_are_probabilities_and_do_not_depend_on_the_format(
     assert scores["real.npy[1]"] == scores["scaled.npy[1]"] == scores["colour.png"]
 
     scored = scoring.score_files(
-        str(trained_run / "checkpoints" / "Discriminator1.ckpt"), [tmp_path / "paper.bmp"], device="CPU", invert=True
+        trained_run / "checkpoints" / "Discriminator1.ckpt", [tmp_path / "paper.bmp"], device="CPU", invert=True
     )
     assert scored[0][1] == pytest.approx(scores["grey.png"], abs=1e-4)
 
@@ -342,6 +343,6 @@ def test_what_is_no_array_is_refused(tmp_path: Path, content: bytes | str) -> No
 
 def test_a_generator_cannot_judge(trained_run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Generator1.ckpt: holds a generator, but a discriminator is needed"):
-        scoring.score_files(str(trained_run / "checkpoints" / "Generator1.ckpt"), [], device="CPU", invert=False)
+        scoring.score_files(trained_run / "checkpoints" / "Generator1.ckpt", [], device="CPU", invert=False)
     with pytest.raises(UserError, match="no such file"):
-        checkpoint.find("Discriminator1.ckpt", result_dir=tmp_path)
+        find_checkpoint("Discriminator1.ckpt", result_dir=tmp_path)

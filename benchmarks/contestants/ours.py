@@ -27,7 +27,8 @@ def build(path: Path, *, overrides: list[str], library_layers: bool, threads: in
         library_layers: take the networks from `mindspore.nn`, and the problem as it lies there.
         threads: as many as there are cores, which is what MindSpore uses.
     """
-    environment.prepare()
+    settings = config.load(RECIPE, [*overrides, "device=CPU"])
+    environment.prepare(model=settings.model.name)
     import mindspore as ms
 
     from benchmarks.contestants import course
@@ -36,7 +37,6 @@ def build(path: Path, *, overrides: list[str], library_layers: bool, threads: in
     from gan_mnist.game import build_game
     from gan_mnist.steps import make_optimizer
 
-    settings = config.load(RECIPE, [*overrides, "device=CPU"])
     runtime.start("CPU", seed=settings.train.seed)
     game = build_game(settings, (1, 28, 28), steps_per_epoch=1)
     if library_layers:

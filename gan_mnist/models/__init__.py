@@ -17,7 +17,7 @@ from mindspore import nn
 
 from gan_mnist import config
 from gan_mnist.errors import UserError
-from gan_mnist.models import biggan, dense, maxout
+from gan_mnist.models import biggan, dcgan, dense, maxout
 
 Role = Literal["generator", "discriminator"]
 
@@ -32,6 +32,7 @@ class Architecture(NamedTuple):
 MODELS: dict[str, Architecture] = {
     "dense": Architecture(dense.Generator, dense.Discriminator),
     "maxout": Architecture(maxout.Generator, maxout.Discriminator),
+    "dcgan": Architecture(dcgan.Generator, dcgan.Discriminator),
     "biggan": Architecture(biggan.Generator, biggan.Discriminator),
 }
 
