@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -278,6 +279,15 @@ def known_keys(section: type[pydantic.BaseModel]) -> list[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, pydantic.BaseModel):
             keys += [f"{name}.{key}" for key in known_keys(field.annotation)]
     return keys
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections -> dotted keys; a section without keys counts as a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inside = isinstance(value, Mapping) and bool(value)
+        flat |= flatten(value, f"{prefix}{key}.") if inside else {f"{prefix}{key}": value}
+    return flat
 
 
 class _Loader(yaml.SafeLoader):

@@ -24,6 +24,7 @@ OWN_ENTRIES = (
     "checkpoints",
     "images",
     "loss_curve.png",
+    "quality_curve.png",
     "training.gif",
     "report.html",
     "evaluation.json",

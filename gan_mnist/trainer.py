@@ -209,10 +209,10 @@ def _play(
             if interrupt and position.epoch < config.train.epochs:
                 return _stop(run, interrupt, position)
 
-    # Curve and film.
-    report.write(run.path)
+    # Curve, film and page.
     run.write_record("finished")
-    print(f"finished: look at {run.path}/training.gif, {run.path}/loss_curve.png and {run.path}/images/")
+    report.write(run.path)
+    print(f"finished: open {run.path}/report.html, or look at training.gif, loss_curve.png and images/ in {run.path}/")
     return 0
 
 
@@ -223,6 +223,10 @@ def _stop(run: RunDir, interrupt: Interrupt, position: Position) -> int:
         f"python scripts/train.py --resume {shlex.quote(str(run.path))}",
         file=sys.stderr,
     )
+    try:
+        report.write(run.path)
+    except UserError as error:
+        print(f"warning: there is no report: {error}", file=sys.stderr)
     return interrupt.exit_status
 
 

@@ -394,3 +394,8 @@ def test_fuzz_any_overrides_are_applied_or_refused(tmp_path: Path, overrides: li
 @hypothesis.given(st.dictionaries(st.sampled_from([*Config.model_fields, "x"]), VALUES, max_size=4))
 def test_fuzz_any_mapping_is_loaded_or_refused(tmp_path: Path, values: dict[str, Any]) -> None:
     load_or_refuse(yaml.safe_dump(values), [], tmp_path)
+
+
+def test_flattened_settings_have_dotted_keys() -> None:
+    nested = {"name": "a", "model": {"generator": {"hidden": [1, 2]}, "discriminator": {}}}
+    assert config.flatten(nested) == {"name": "a", "model.generator.hidden": [1, 2], "model.discriminator": {}}

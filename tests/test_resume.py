@@ -145,6 +145,7 @@ def test_a_signal_in_the_middle_of_an_epoch_loses_nothing(
     assert process.returncode == exit_status
     assert re.fullmatch(r"interrupted at .*To go on: python scripts/train\.py --resume \S+\n", err)
     assert status(tmp_path) == "interrupted"
+    assert "interrupted" in (tmp_path / "result/quickstart/report.html").read_text()
     resumed = train(tmp_path, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert re.search(r"from epoch \d, step [1-9]", resumed.stdout)
