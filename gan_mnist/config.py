@@ -157,6 +157,10 @@ class Train(Section):
     """Epochs between two looks at the quality of 2,000 samples (MNIST only); the scores go to metrics.jsonl."""
     log_every: PositiveInt = 10
     """Steps between two lines of the console and of metrics.jsonl."""
+    tensorboard: bool = False
+    """Write scalars of every step, the grids and the hyper-parameters for TensorBoard, to tensorboard/ in the run."""
+    histograms: PositiveInt | None = None
+    """Epochs between two TensorBoard histograms of all weights; null for none. Switches TensorBoard on."""
     on_nonfinite: Literal["stop", "rollback"] = "stop"
     """When a loss or weight is no longer finite: stop, or go back to the last saved state and draw other batches."""
 

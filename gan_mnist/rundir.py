@@ -42,6 +42,7 @@ class RunDir:
         self.config = path / "config.yaml"
         self.checkpoints = path / "checkpoints"
         self.images = path / "images"
+        self.tensorboard = path / "tensorboard"
         self.log = path / "log"
         self.metrics = path / "metrics.jsonl"
         self.record = path / "run.json"

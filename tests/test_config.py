@@ -174,6 +174,8 @@ def test_a_key_like_no_other_is_refused_with_the_known_ones(recipe: Path) -> Non
         "loss.smoothing=0.5",
         "loss.smoothing=-0.1",
         "train.evaluate_every=0",
+        "train.tensorboard=1",
+        "train.histograms=0",
         "train.ema=1",
         "train.ema=0",
         "checkpoint.keep=0",
