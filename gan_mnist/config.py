@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -156,6 +157,10 @@ class Train(Section):
     """Epochs between two looks at the quality of 2,000 samples (MNIST only); the scores go to metrics.jsonl."""
     log_every: PositiveInt = 10
     """Steps between two lines of the console and of metrics.jsonl."""
+    tensorboard: bool = False
+    """Write scalars of every step, the grids and the hyper-parameters for TensorBoard, to tensorboard/ in the run."""
+    histograms: PositiveInt | None = None
+    """Epochs between two TensorBoard histograms of all weights; null for none. Switches TensorBoard on."""
     on_nonfinite: Literal["stop", "rollback"] = "stop"
     """When a loss or weight is no longer finite: stop, or go back to the last saved state and draw other batches."""
 
@@ -278,6 +283,15 @@ def known_keys(section: type[pydantic.BaseModel]) -> list[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, pydantic.BaseModel):
             keys += [f"{name}.{key}" for key in known_keys(field.annotation)]
     return keys
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections -> dotted keys; a section without keys counts as a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inside = isinstance(value, Mapping) and bool(value)
+        flat |= flatten(value, f"{prefix}{key}.") if inside else {f"{prefix}{key}": value}
+    return flat
 
 
 class _Loader(yaml.SafeLoader):

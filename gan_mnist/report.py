@@ -1,20 +1,24 @@
-"""From a run directory to pictures: the loss curve and the training film. Needs no device and no MindSpore.
+"""From a run directory to loss curve, training film and page. Needs no device and no MindSpore.
 
-Everything is made from metrics.jsonl and images/, so it can be made again at any time (`scripts/report.py`).
+Everything is made from the run's files, so it can be made again at any time (`scripts/report.py`).
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image
 
-from gan_mnist import files, imaging, scoreboard
+from gan_mnist import files, imaging, page, scoreboard
+from gan_mnist.config import flatten
 from gan_mnist.errors import UserError
 from gan_mnist.rundir import RunDir
 
@@ -25,28 +29,94 @@ MOST_FRAMES = 200
 
 
 def write(run_dir: Path) -> list[Path]:
-    """Make loss_curve.png, training.gif and, if its quality was measured, quality_curve.png of a run so far.
+    """Make a run's loss_curve.png, training.gif, report.html and, if its quality was measured, quality_curve.png.
 
     Returns:
         The files written.
 
     Raises:
-        UserError: this is no run directory, or nothing has been logged yet.
+        UserError: this is no run directory, nothing has been logged yet, or a file is damaged.
     """
-    metrics = read_metrics(run_dir)
+    run = read_run(run_dir)
+    metrics = run.metrics
     written = [run_dir / "loss_curve.png"]
-    steps_per_epoch = RunDir(run_dir).read_record().get("steps_per_epoch", max(line["step"] for line in metrics) + 1)
-    write_loss_curve(written[0], metrics, steps_per_epoch=steps_per_epoch, title=run_dir.name)
+    write_loss_curve(written[0], metrics, steps_per_epoch=run.steps_per_epoch, title=run_dir.name)
     judged = [line for line in metrics if "fid" in line]
     if judged:
         written.append(run_dir / "quality_curve.png")
         entries = [{"epoch": line["epoch"], "scores": _scores(line)} for line in judged]
         scoreboard.write_curve(written[-1], entries, title=f"{run_dir.name}, 2,000 samples")
-    grids = sorted((run_dir / "images").glob("epoch_*.png"), key=_epoch_of)
-    if grids:
+    if run.grids:
         written.append(run_dir / "training.gif")
-        write_film(written[-1], grids)
+        write_film(written[-1], list(run.grids.values()))
+    written.append(run_dir / "report.html")
+    files.write_text(written[-1], page.render(run))
     return written
+
+
+def compare(run_dirs: Sequence[Path], out: Path | None = None) -> Path:
+    """Set runs side by side on a page.
+
+    Args:
+        run_dirs: two or more, up to the number of colours.
+        out: the page; by default report_A_vs_B.html beside the first run.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: one of them is no run directory or has a damaged file, or there are too many.
+    """
+    if len(run_dirs) > len(page.COLOURS):
+        raise UserError(f"--run: {len(run_dirs)} runs are too many for one page; compare up to {len(page.COLOURS)}")
+    runs = [read_run(run_dir) for run_dir in run_dirs]
+    name = f"report_{'_vs_'.join(run.name for run in runs)}.html"
+    out = out or run_dirs[0].resolve().parent / name
+    files.write_text(out, page.render_comparison(runs))
+    return out
+
+
+def read_run(run_dir: Path) -> page.Run:
+    """All that a run's files tell; those of an old or young run may be missing.
+
+    Raises:
+        UserError: it has no metrics, or a file is damaged.
+    """
+    metrics = read_metrics(run_dir)
+    record = RunDir(run_dir).read_record()
+    grids = sorted((run_dir / "images").glob("epoch_*.png"), key=_epoch_of)
+    return page.Run(
+        path=run_dir,
+        metrics=metrics,
+        steps_per_epoch=record.get("steps_per_epoch", max(line["step"] for line in metrics) + 1),
+        record=record,
+        settings=_read_settings(RunDir(run_dir).config),
+        evaluations=scoreboard.read(run_dir / "evaluation.json"),
+        grids={_epoch_of(grid): grid for grid in grids},
+        walk=_newest(run_dir / "samples", "*walk*.png", since=record.get("started")),
+        neighbours=_newest(run_dir / "images", "neighbours_*.png"),
+        calibration=_newest(run_dir / "images", "calibration_*.png"),
+    )
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """The settings as they were written, dotted: those of an older version too, which `config.load` might refuse."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read; put it back, or delete it, and make the report again") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no settings; put it back, or delete it, and make the report again")
+    return flatten(values)
+
+
+def _newest(folder: Path, pattern: str, *, since: str | None = None) -> Path | None:
+    """The latest picture in a folder, made since the run began: samples/ may hold an earlier run's."""
+    begun = datetime.datetime.fromisoformat(since).timestamp() if since else 0.0
+    made = {path: path.stat().st_mtime for path in folder.glob(pattern)}
+    return max((path for path in made if made[path] >= begun), key=lambda path: made[path], default=None)
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ OWN_ENTRIES = (
     "checkpoints",
     "images",
     "loss_curve.png",
+    "quality_curve.png",
     "training.gif",
     "report.html",
     "evaluation.json",
@@ -43,6 +44,7 @@ class RunDir:
         self.config = path / "config.yaml"
         self.checkpoints = path / "checkpoints"
         self.images = path / "images"
+        self.tensorboard = path / "tensorboard"
         self.log = path / "log"
         self.metrics = path / "metrics.jsonl"
         self.record = path / "run.json"

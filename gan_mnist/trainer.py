@@ -15,7 +15,19 @@ import numpy as np
 from scipy.special import expit
 from tqdm import tqdm
 
-from gan_mnist import checkpoint, evaluation, files, imaging, report, rundir, runtime, sampling, state
+from gan_mnist import (
+    checkpoint,
+    evaluation,
+    files,
+    imaging,
+    page,
+    report,
+    rundir,
+    runtime,
+    sampling,
+    state,
+    tensorboard,
+)
 from gan_mnist.config import Config
 from gan_mnist.data import Images, dataset, load_images
 from gan_mnist.errors import NonFiniteError, UserError
@@ -124,7 +136,9 @@ def _play(
     else:
         facts["started"] = rundir.now()
     run.write_record("running", **facts, **runtime.record(device))
+    done = position.epoch * steps_per_epoch + position.step
     run.keep_metrics_before(position.epoch, position.step)
+    tensorboard.keep_before(run.tensorboard, done)
     for folder in (run.path, run.checkpoints, run.images):
         files.remove_leftovers(folder)
     if not saved:
@@ -136,8 +150,10 @@ def _play(
     print(f"training{begin} on {device}: {players}; results in {run.path}/", flush=True)
 
     total = config.train.epochs * steps_per_epoch
-    done = position.epoch * steps_per_epoch + position.step
-    with tqdm(total=total, initial=done, unit="step", disable=None, dynamic_ncols=True) as progress:
+    with (
+        open_board(config, run, game, first_step=done) as board,
+        tqdm(total=total, initial=done, unit="step", disable=None, dynamic_ncols=True) as progress,
+    ):
         last_save = time.monotonic()
         while position.epoch < config.train.epochs:
             epoch, first_step = position.epoch, position.step
@@ -152,7 +168,7 @@ def _play(
                 first_step=first_step,
             )
             set_momentum(game, config, epoch=epoch)
-            log = StepLog(position)
+            log = StepLog(position, board, first_step=epoch * steps_per_epoch + first_step)
             epoch_start = time.perf_counter()
             for step, batch in enumerate(batches.create_tuple_iterator(num_epochs=1, do_copy=False), first_step):
                 # One update of D, one of G (or as many of each as the recipe says).
@@ -185,6 +201,8 @@ def _play(
                     log.fold()
                     require_finite(game, epoch=epoch, step=step)
                     position.step = step + 1
+                    if board:
+                        board.flush()
                     state.save(run.checkpoints, game.parameters(), position, config, data)
                     last_save = time.monotonic()
                     if interrupt:
@@ -200,6 +218,13 @@ def _play(
             if judge and every and (epoch + 1) % every == 0:
                 entry |= judge.score(sampling.generate(game.sampled, judged_latents))
             run.append_metrics(entry)
+            if board:
+                last_step = (epoch + 1) * steps_per_epoch - 1
+                board.add_epoch(last_step, page.measures_of(entry), run.images / f"epoch_{epoch:04d}.png")
+                if config.train.histograms and (epoch + 1) % config.train.histograms == 0:
+                    weights = [*game.G.trainable_params(), *game.D.trainable_params()]
+                    board.add_histograms(last_step, {weight.name: weight.asnumpy() for weight in weights})
+                board.flush()
             if referee:
                 referee.judge(game, position)
             remove_old_checkpoints(config, run, position)
@@ -208,11 +233,15 @@ def _play(
             last_save = time.monotonic()
             if interrupt and position.epoch < config.train.epochs:
                 return _stop(run, interrupt, position)
+        if board:
+            board.add_hyperparameters(
+                total, config.model_dump(mode="json"), page.final_measures(report.read_metrics(run.path))
+            )
 
-    # Curve and film.
-    report.write(run.path)
+    # Curve, film and page.
     run.write_record("finished")
-    print(f"finished: look at {run.path}/training.gif, {run.path}/loss_curve.png and {run.path}/images/")
+    report.write(run.path)
+    print(f"finished: open {run.path}/report.html, or look at training.gif, loss_curve.png and images/ in {run.path}/")
     return 0
 
 
@@ -223,6 +252,10 @@ def _stop(run: RunDir, interrupt: Interrupt, position: Position) -> int:
         f"python scripts/train.py --resume {shlex.quote(str(run.path))}",
         file=sys.stderr,
     )
+    try:
+        report.write(run.path)
+    except UserError as error:
+        print(f"warning: there is no report: {error}", file=sys.stderr)
     return interrupt.exit_status
 
 
@@ -245,11 +278,29 @@ def describe(game: Game, images: Images, config: Config, *, steps_per_epoch: int
     )
 
 
+def open_board(
+    config: Config, run: RunDir, game: Game, *, first_step: int
+) -> contextlib.AbstractContextManager[tensorboard.Board | None]:
+    """Where TensorBoard's files go, if they are asked for; `first_step` counts over all epochs."""
+    if not (config.train.tensorboard or config.train.histograms):
+        return contextlib.nullcontext()
+    rates = {"lr_d": game.rates_d, "lr_g": game.rates_g}
+    return tensorboard.Board(
+        run.tensorboard,
+        first_step=first_step,
+        rates=rates,
+        images_per_step=config.data.batch_size * config.train.d_steps,
+    )
+
+
 class StepLog:
     """The statistics of an epoch's steps: read from the device when a line is due, since reading waits for the step."""
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, position: Position, board: tensorboard.Board | None, *, first_step: int) -> None:
         self.position = position
+        self.board = board
+        self.first_step = first_step
+        """Of those pending, counted over all epochs."""
         self.pending: list[tuple[ms.Tensor, ...]] = []
         self.last: np.ndarray = np.zeros(len(STATISTICS))
         self.steps_read = position.step
@@ -268,6 +319,7 @@ class StepLog:
         Raises:
             NonFiniteError: a statistic is NaN or infinite.
         """
+        read = []
         for step in self.pending:
             loss_d, loss_g, real_logits, fake_logits = (tensor.asnumpy().astype(np.float64) for tensor in step)
             self.last = np.array([loss_d, loss_g, expit(real_logits).mean(), expit(fake_logits).mean()])
@@ -278,7 +330,11 @@ class StepLog:
                     )
             self.position.totals = [total + value for total, value in zip(self.position.totals, self.last.tolist())]
             self.steps_read += 1
+            read.append(dict(zip(STATISTICS, self.last.tolist())))
         seconds = (time.perf_counter() - self.start) / max(1, len(self.pending))
+        if self.board:
+            self.board.add_steps(self.first_step, read, seconds=seconds)
+        self.first_step += len(read)
         self.pending, self.start = [], time.perf_counter()
         return dict(zip(STATISTICS, self.last.tolist())), seconds
 

@@ -184,6 +184,8 @@ def test_a_key_like_no_other_is_refused_with_the_known_ones(recipe: Path) -> Non
         "train.d_steps=0",
         "train.g_steps=0",
         "train.first=both",
+        "train.tensorboard=1",
+        "train.histograms=0",
         "train.ema=1",
         "train.ema=0",
         "checkpoint.keep=0",
@@ -404,3 +406,8 @@ def test_fuzz_any_overrides_are_applied_or_refused(tmp_path: Path, overrides: li
 @hypothesis.given(st.dictionaries(st.sampled_from([*Config.model_fields, "x"]), VALUES, max_size=4))
 def test_fuzz_any_mapping_is_loaded_or_refused(tmp_path: Path, values: dict[str, Any]) -> None:
     load_or_refuse(yaml.safe_dump(values), [], tmp_path)
+
+
+def test_flattened_settings_have_dotted_keys() -> None:
+    nested = {"name": "a", "model": {"generator": {"hidden": [1, 2]}, "discriminator": {}}}
+    assert config.flatten(nested) == {"name": "a", "model.generator.hidden": [1, 2], "model.discriminator": {}}

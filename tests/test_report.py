@@ -41,7 +41,7 @@ def shades(film: Path) -> list[int]:
 
 def test_curve_and_film_of_a_run_are_written(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    assert report.write(run) == [run / "loss_curve.png", run / "training.gif"]
+    assert report.write(run) == [run / name for name in ("loss_curve.png", "training.gif", "report.html")]
     curve = imageio.imread(run / "loss_curve.png")
     assert curve.shape[0] > 500 and curve.shape[1] > 500 and curve[..., :3].std() > 10
     assert shades(run / "training.gif") == pytest.approx([0, 20, 40], abs=1)
@@ -63,7 +63,7 @@ def test_a_run_in_its_first_epoch_has_a_curve_and_no_film_yet(tmp_path: Path) ->
     run = tmp_path / "young"
     for count in (1, 2):
         files.write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines(1)[:count]))
-        assert report.write(run) == [run / "loss_curve.png"]
+        assert report.write(run) == [run / "loss_curve.png", run / "report.html"]
 
 
 def test_a_film_of_many_epochs_is_thinned_and_keeps_the_last_one(

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from events import scalars
 
 from gan_mnist.data.digits import prepare_digits
 
@@ -32,6 +33,7 @@ RECIPE += [
     "optim_d={name: momentum, lr: 0.01, momentum: 0.5, final_momentum: 0.7, momentum_epochs: 3}",
 ]
 RECIPE += ["optim_d.schedule={name: exponential, decay: 0.99, warmup: 10}", "model.discriminator.dropout=0.3"]
+RECIPE += ["train.tensorboard=true"]  # Its curves must come out whole, too.
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,9 @@ def contents(folder: Path) -> dict[str, object]:
     text = (run / "metrics.jsonl").read_text() if (run / "metrics.jsonl").exists() else ""
     lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
     found["metrics"] = [{key: line[key] for key in line.keys() - TIMINGS} for line in lines]
+    if (run / "run.json").exists() and status(folder) == "finished":  # Else a kill may have cut a record short.
+        curves = scalars(run / "tensorboard")
+        found["curves"] = {tag: curves[tag] for tag in curves.keys() - TIMINGS}
     return found
 
 
@@ -114,7 +119,8 @@ def status(folder: Path) -> str:
 def test_the_straight_run_is_whole(straight: dict[str, object]) -> None:
     names = {f"{kind}{epoch}.ckpt" for kind in ("Generator", "Discriminator") for epoch in range(EPOCHS)}
     names |= {f"epoch_{epoch:04d}.png" for epoch in range(EPOCHS)}
-    assert straight.keys() == names | {"metrics"}
+    assert straight.keys() == names | {"metrics", "curves"}
+    assert [step for step, _ in straight["curves"]["loss_d"]] == list(range(EPOCHS * 20))  # type: ignore[index]
     assert len(straight["metrics"]) == EPOCHS * 8  # type: ignore[arg-type]  # Steps 0, 3, ... 18 and 19.
 
 
@@ -145,6 +151,7 @@ def test_a_signal_in_the_middle_of_an_epoch_loses_nothing(
     assert process.returncode == exit_status
     assert re.fullmatch(r"interrupted at .*To go on: python scripts/train\.py --resume \S+\n", err)
     assert status(tmp_path) == "interrupted"
+    assert "interrupted" in (tmp_path / "result/quickstart/report.html").read_text()
     resumed = train(tmp_path, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert re.search(r"from epoch \d, step [1-9]", resumed.stdout)

@@ -46,6 +46,7 @@ def test_a_run_leaves_what_the_contract_says(training: CompletedProcess[str], tr
         "metrics.jsonl",
         "loss_curve.png",
         "training.gif",
+        "report.html",
         "images/epoch_0000.png",
         "images/epoch_0001.png",
         *(f"checkpoints/{name}{epoch}.ckpt" for name in ("Generator", "Discriminator") for epoch in (0, 1)),
