@@ -37,11 +37,11 @@ def write(run_dir: Path) -> list[Path]:
     written = [run_dir / "loss_curve.png"]
     steps_per_epoch = RunDir(run_dir).read_record().get("steps_per_epoch", max(line["step"] for line in metrics) + 1)
     write_loss_curve(written[0], metrics, steps_per_epoch=steps_per_epoch, title=run_dir.name)
-    judged = [line for line in metrics if "fid" in line]
+    judged = [line for line in metrics if line.keys() & scoreboard.MEASURES.keys()]
     if judged:
         written.append(run_dir / "quality_curve.png")
         entries = [{"epoch": line["epoch"], "scores": _scores(line)} for line in judged]
-        scoreboard.write_curve(written[-1], entries, title=f"{run_dir.name}, 2,000 samples")
+        scoreboard.write_curve(written[-1], entries, title=run_dir.name)
     grids = sorted((run_dir / "images").glob("epoch_*.png"), key=_epoch_of)
     if grids:
         written.append(run_dir / "training.gif")
