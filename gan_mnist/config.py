@@ -41,9 +41,10 @@ class Section(pydantic.BaseModel):
 class Data(Section):
     """Which images, and how they are batched."""
 
-    dataset: Literal["mnist", "digits", "images"] = "mnist"
+    dataset: Literal["mnist", "digits", "images", "gaussian", "ring8", "grid25"] = "mnist"
     """`mnist`: the 60,000 training images. `digits`: scikit-learn's real digits, enlarged; needs no download. `images`:
-    pictures of any size and format, see `gan_mnist.data.pictures`."""
+    pictures of any size and format, see `gan_mnist.data.pictures`. The others are points: a Gaussian on a line, and
+    mixtures of 8 and of 25 in the plane, see `gan_mnist.data.toys`."""
     folder: str | None = None
     """Folder with train/ and test/ in it, or for images a folder or zip of pictures; by default MNIST_Data for mnist,
     MNIST_Data/digits for digits, and for images MNIST_Data/faces.zip, the anime faces."""
@@ -154,7 +155,7 @@ class Train(Section):
     """Decay per step of an exponential moving average of G's weights, which is then what is saved and sampled; see
     `gan_mnist.averaging`."""
     evaluate_every: PositiveInt | None = None
-    """Epochs between two looks at the quality of 2,000 samples (MNIST only); the scores go to metrics.jsonl."""
+    """Epochs between two looks at the quality of 2,000 samples (of MNIST; of toys 2,500), for metrics.jsonl."""
     log_every: PositiveInt = 10
     """Steps between two lines of the console and of metrics.jsonl."""
     tensorboard: bool = False

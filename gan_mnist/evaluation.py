@@ -1,7 +1,8 @@
 """How good is a generator: published measures of a checkpoint or of every epoch of a run, beside real images' own.
 
 Everything is compared with MNIST's 10,000 test images, which no recipe trains on; what real images reach (the ceiling)
-is measured on the first training images, as many as there are samples, in the samples' place.
+is measured on the first training images, as many as there are samples, in the samples' place. Toy data sets are judged
+by their known distribution instead: `gan_mnist.toy_evaluation`.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ import numpy as np
 
 from gan_mnist import checkpoint, config, files, imaging, runtime, scoreboard, scoring
 from gan_mnist.data import DEFAULT_FOLDERS, Images, load_images, prepare, read_images
+from gan_mnist.data.toys import TOYS
 from gan_mnist.errors import UserError
 from gan_mnist.metrics import Score, classes, distances, frechet, manifolds, parzen
 from gan_mnist.metrics.classifier import WEIGHTS, Reader, Reading
 from gan_mnist.rundir import RunDir
 from gan_mnist.sampling import Mode, Sampler
 from gan_mnist.scoreboard import MEASURES, Entry
+from gan_mnist.toy_evaluation import PointJudge
 
 PROTOCOL = 2
 """Counts up when a measure changes its meaning: older results are then computed again."""
+SAMPLES = 10_000
 FEWEST, MOST = 100, 50_000
 """Samples; beyond, the ceiling's images would be those that choose Parzen's window."""
 VALIDATION = 1000
@@ -44,7 +48,8 @@ class Settings(NamedTuple):
     """What to measure, and how."""
 
     groups: Collection[str] = scoreboard.GROUPS
-    samples: int = 10_000
+    samples: int | None = None
+    """None for as many as the published numbers are of: 10,000 images, or 2,500 points."""
     seed: int = 2323
     mode: Mode = "eval"
     device: config.Device = "auto"
@@ -235,18 +240,26 @@ def evaluate(paths: list[Path], folder: Path, settings: Settings) -> list[Path]:
         The files written, evaluation.json first.
 
     Raises:
-        UserError: a file, the data or the device can't be used, or the run is not one on MNIST.
+        UserError: a file, the data or the device can't be used, or the run is neither on MNIST nor on a toy.
     """
-    if not FEWEST <= settings.samples <= MOST:
+    if settings.samples is not None and not FEWEST <= settings.samples <= MOST:
         raise UserError(f"--samples {settings.samples}: between {FEWEST} and {MOST} are needed")
-    data = _data_folder(folder, settings)
+    run = RunDir(folder)
+    data = config.load(run.config, []).data if run.config.is_file() else config.Data()
+    if data.dataset in TOYS:
+        return _evaluate_points(paths, folder, settings, data)
+    return _evaluate_images(paths, folder, settings, _mnist_folder(run, data, settings))
+
+
+def _evaluate_images(paths: list[Path], folder: Path, settings: Settings, data: Path) -> list[Path]:
+    count = settings.samples or SAMPLES
     results = folder / "evaluation.json"
     entries = scoreboard.read(results)
     runtime.start(settings.device, seed=0)
-    reference = Reference(data, samples=settings.samples)
+    reference = Reference(data, samples=count)
     protocol = {
         "version": PROTOCOL,
-        "samples": settings.samples,
+        "samples": count,
         "seed": settings.seed,
         "mode": settings.mode,
         "data": reference.data,
@@ -268,7 +281,7 @@ def evaluate(paths: list[Path], folder: Path, settings: Settings) -> list[Path]:
         done = {MEASURES[name].group for name in entry["scores"]}
         missing = [group for group in settings.groups if group not in done and (group in COMPUTE or partner)]
         if missing:
-            samples, labels = _draw(path, settings)
+            samples, labels = _draw(path, settings, count)
             view = View(samples, reference.reader.read(samples), labels)
             entry["digits"] = {
                 "samples": classes.histogram(view.reading.probabilities).tolist(),
@@ -286,19 +299,57 @@ def evaluate(paths: list[Path], folder: Path, settings: Settings) -> list[Path]:
                 pictures = _pictures(entry, path, folder, view, reference)
         if len(paths) > 1:
             print(f"{path.name}: {scoreboard.summary(entry)}", flush=True)
-    print(f"\n{paths[-1]}, {settings.samples:,} samples, seed {settings.seed}, G in {settings.mode} mode")
+    print(f"\n{paths[-1]}, {count:,} samples, seed {settings.seed}, G in {settings.mode} mode")
     print(scoreboard.table(entry))
     return [results, *pictures]
 
 
-def _data_folder(folder: Path, settings: Settings) -> Path:
+def _evaluate_points(paths: list[Path], folder: Path, settings: Settings, data: config.Data) -> list[Path]:
+    """As `evaluate`, for a run on a toy data set; takes no time, so all of it is done anew."""
+    judge = PointJudge(data.dataset)
+    if judge.group not in settings.groups:
+        asked = ",".join(settings.groups)
+        raise UserError(f"--metrics {asked}: of {data.dataset}, only `{judge.group}` can be measured")
+    if settings.data is not None:
+        raise UserError(f"--data {settings.data}: {data.dataset} is drawn and not read; leave it out")
+    count = settings.samples or judge.SAMPLES
+    results = folder / "evaluation.json"
+    entries = scoreboard.read(results)
+    protocol = {
+        "version": PROTOCOL,
+        "samples": count,
+        "seed": settings.seed,
+        "mode": settings.mode,
+        "data": data.dataset,
+    }
+    real = judge.measure(load_images(data.model_copy(update={"limit": count})).pixels)
+    for path in paths:
+        entry: Entry = {
+            "checkpoint": path.name,
+            "epoch": _epoch(path),
+            "files": {path.name: _sha256(path)},
+            "protocol": protocol,
+            "scores": {},
+        }
+        samples = Sampler.open(path, device=settings.device, mode=settings.mode).draw(count, seed=settings.seed)
+        if samples.shape[1:] != judge.test.shape[1:]:
+            raise UserError(f"{path}: draws {samples.shape[1:]}, but {data.dataset} has {judge.test.shape[1:]}")
+        _enter(entry, judge.measure(samples), real)
+        entries = [e for e in entries if (e["checkpoint"], e["protocol"]) != (path.name, protocol)] + [entry]
+        if len(paths) > 1:
+            print(f"{path.name}: {scoreboard.summary(entry)}", flush=True)
+    scoreboard.write(results, entries)
+    print(f"\n{paths[-1]}, {count:,} samples, seed {settings.seed}")
+    print(scoreboard.table(entry))
+    return [results]
+
+
+def _mnist_folder(run: RunDir, data: config.Data, settings: Settings) -> Path:
     """Where MNIST is: as asked, as the run had it, or the usual place; other data is refused.
 
     The classifier knows MNIST only, and so do the published numbers: a Frechet distance of other digits would be a
     number without a meaning.
     """
-    run = RunDir(folder)
-    data = config.load(run.config, []).data if run.config.is_file() else config.Data()
     if data.dataset != "mnist":
         raise UserError(
             f"{run.config}: trained on data.dataset={data.dataset}, but the classifier and the published numbers are "
@@ -307,13 +358,13 @@ def _data_folder(folder: Path, settings: Settings) -> Path:
     return settings.data or Path(data.folder or DEFAULT_FOLDERS["mnist"])
 
 
-def _draw(path: Path, settings: Settings) -> tuple[np.ndarray, np.ndarray | None]:
+def _draw(path: Path, settings: Settings, count: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Samples, and what a conditional generator was asked for: all classes in turn."""
     sampler = Sampler.open(path, device=settings.device, mode=settings.mode)
-    samples = sampler.draw(settings.samples, seed=settings.seed)
+    samples = sampler.draw(count, seed=settings.seed)
     if samples.shape[1:] != (28, 28):
         raise UserError(f"{path}: draws images of {samples.shape[1:]}, but MNIST's are (28, 28)")
-    return samples, sampler.labels(settings.samples)
+    return samples, sampler.labels(count)
 
 
 def _enter(entry: Entry, values: Scores, real: Scores) -> None:
@@ -411,6 +462,8 @@ class Judge:
         points: how many of them measure the log-likelihood.
     """
 
+    SAMPLES = 2000
+    """How many to draw."""
     SIGMA = 0.2
     """Fixed; about what the full protocol chooses."""
 
@@ -438,12 +491,17 @@ class Judge:
         }
 
 
-def judge(data: config.Data) -> Judge:
+def judge(data: config.Data) -> Judge | PointJudge:
     """The judge for a run on these data.
 
     Raises:
-        UserError: they are not MNIST, which is all that the classifier knows, or its test images are missing.
+        UserError: they are neither a toy nor MNIST, which is all that the classifier knows, or its test images are
+            missing.
     """
+    if data.dataset in TOYS:
+        return PointJudge(data.dataset)
     if data.dataset != "mnist":
-        raise UserError(f"train.evaluate_every needs data.dataset=mnist: nothing here can judge {data.dataset}")
+        raise UserError(
+            f"train.evaluate_every needs data.dataset=mnist or one of the toys: nothing here can judge {data.dataset}"
+        )
     return Judge(load_images(data, "test"))

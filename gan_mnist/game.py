@@ -28,7 +28,7 @@ class Game(NamedTuple):
     optim_g: nn.Optimizer
     optim_d: nn.Optimizer
     rates_g: np.ndarray
-    """G's learning rate at every step of the run."""
+    """G's learning rate at every one of its updates in the run, `rules.g_steps` a step."""
     rates_d: np.ndarray
     loss: Loss
     average: Average | None
@@ -47,6 +47,11 @@ class Game(NamedTuple):
     def classes(self) -> int | None:
         """Classes that both networks are told, if they are conditional."""
         return getattr(self.G, "classes", None)
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Both learning rates at the beginning of a step, counted over the whole run."""
+        now_d, now_g = self.rates_d[step * self.rules.d_steps], self.rates_g[step * self.rules.g_steps]
+        return {"lr_d": float(now_d), "lr_g": float(now_g)}
 
     def train_step(self) -> TrainStep:
         """The compiled step of this game."""
@@ -69,7 +74,7 @@ def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_e
     Args:
         config: the resolved configuration.
         image_shape: (channels, height, width) of an image.
-        steps_per_epoch: updates of each network in an epoch.
+        steps_per_epoch: steps in an epoch.
 
     Raises:
         UserError: an option or a checkpoint does not fit.
@@ -87,8 +92,8 @@ def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_e
         if path is not None:
             checkpoint.restore(network, checkpoint.load(path), path)
     rates_g, rates_d = (
-        schedules.learning_rates(options, epochs=config.train.epochs, steps_per_epoch=steps_per_epoch)
-        for options in (config.optim_g, config.optim_d)
+        schedules.learning_rates(options, epochs=config.train.epochs, steps_per_epoch=steps_per_epoch * updates)
+        for options, updates in ((config.optim_g, config.train.g_steps), (config.optim_d, config.train.d_steps))
     )
     optim_g = make_optimizer(G, config.optim_g, rates=rates_g, prefix="optim_g.")
     optim_d = make_optimizer(D, config.optim_d, rates=rates_d, prefix="optim_d.")

@@ -481,13 +481,12 @@ def _scores(run: Run) -> dict[str, Any] | None:
         }
         for name, score in entry["scores"].items()
     ]
-    published = any(row["published"] for row in rows)
     samples = entry["protocol"].get("samples")
     return {
         "checkpoint": entry["checkpoint"],
         "samples": samples,
         "rows": rows,
-        "source": scoreboard.SOURCE if published else "",
+        "source": "; ".join(scoreboard.sources(entry["scores"])),
     }
 
 

@@ -41,11 +41,11 @@ def write(run_dir: Path) -> list[Path]:
     metrics = run.metrics
     written = [run_dir / "loss_curve.png"]
     write_loss_curve(written[0], metrics, steps_per_epoch=run.steps_per_epoch, title=run_dir.name)
-    judged = [line for line in metrics if "fid" in line]
+    judged = [line for line in metrics if line.keys() & scoreboard.MEASURES.keys()]
     if judged:
         written.append(run_dir / "quality_curve.png")
         entries = [{"epoch": line["epoch"], "scores": _scores(line)} for line in judged]
-        scoreboard.write_curve(written[-1], entries, title=f"{run_dir.name}, 2,000 samples")
+        scoreboard.write_curve(written[-1], entries, title=run_dir.name)
     if run.grids:
         written.append(run_dir / "training.gif")
         write_film(written[-1], list(run.grids.values()))

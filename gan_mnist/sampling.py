@@ -10,7 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from gan_mnist import checkpoint, files, imaging, runtime
+from gan_mnist import charts, checkpoint, files, imaging, runtime
 from gan_mnist.config import Device, Latent
 from gan_mnist.errors import UserError
 from gan_mnist.latents import fixed_labels, fixed_latents
@@ -23,12 +23,12 @@ Mode = Literal["eval", "train"]
 Forward = Callable[..., ms.Tensor]
 
 
-def compiled(G: nn.Cell) -> Forward:
-    """G as a compiled function: a tenth of the time for the same few latent codes again and again."""
+def compiled(network: nn.Cell) -> Forward:
+    """A network as a compiled function: a tenth of the time for the same few inputs again and again."""
 
     @ms.jit
-    def forward(*codes: ms.Tensor) -> ms.Tensor:
-        return G(*codes)
+    def forward(*inputs: ms.Tensor) -> ms.Tensor:
+        return network(*inputs)
 
     return forward
 
@@ -52,7 +52,8 @@ def generate(
         forward: `compiled(G)`, always used in the same mode; None to call G itself.
 
     Returns:
-        uint8 (N, H, W), or (N, H, W, 3) for colour. G is left in the mode that it was in.
+        uint8 (N, H, W), or (N, H, W, 3) for colour; of points, float32 (N, coordinates). G is left in the mode that it
+        was in.
     """
     forward = forward or G
     if labels is None and getattr(G, "classes", None):
@@ -61,11 +62,18 @@ def generate(
     before = G.training
     G.set_train(mode == "train")
     batches = [
-        imaging.to_uint8(forward(*[ms.Tensor(array[start : start + BATCH]) for array in codes]).asnumpy())
+        _shown(forward(*[ms.Tensor(array[start : start + BATCH]) for array in codes]).asnumpy())
         for start in range(0, len(latents), BATCH)
     ]
     G.set_train(before)
-    images = np.concatenate(batches)  # (N, C, H, W)
+    return np.concatenate(batches)
+
+
+def _shown(x: np.ndarray) -> np.ndarray:
+    """G's outputs (N, C, H, W) as pixels or points."""
+    if x.shape[2:] == (1, 1):
+        return x[:, :, 0, 0]
+    images = imaging.to_uint8(x)
     return images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
 
 
@@ -166,6 +174,8 @@ class Sampler(NamedTuple):
     ) -> Path:
         """Write a grid of images as PNG (or, if `out` ends in .npy, as an array); returns the file's path.
 
+        Points, rows * columns of them, are drawn where they lie.
+
         Args:
             rows: of images.
             columns: of images.
@@ -183,14 +193,23 @@ class Sampler(NamedTuple):
             _save_array(out, images)
         else:
             _require_suffix(out, ".png")
-            imaging.write_png(out, imaging.grid(images, rows=rows, columns=columns))
+            imaging.write_png(out, self._picture(images, rows, columns))
         return out
+
+    def _picture(self, images: np.ndarray, rows: int, columns: int) -> np.ndarray:
+        if not self.spec.on_points:
+            return imaging.grid(images, rows=rows, columns=columns)
+        if images.shape[1] == 1:
+            return charts.line(images[:, 0], charts.extent(images)[0])
+        return charts.plane(images, charts.extent(images))
 
     def write_images(self, count: int, *, seed: int, out: Path | None = None) -> Path:
         """Write one array, as `generate` gives it, if `out` ends in .npy, else 00000.png, ... in the folder `out`."""
         out = out or self._default(f"seed{seed}_{count}.npy")
         if out.suffix and out.suffix != ".npy" and not out.is_dir():
             raise UserError(f"--out {out}: --count writes a .npy array or a folder of PNGs; for a sheet use --grid")
+        if self.spec.on_points and out.suffix != ".npy":
+            raise UserError(f"--out {out}: {self.ckpt} draws points, not pictures; name a .npy file")
         images = self.draw(count, seed=seed)
         if out.suffix == ".npy":
             _save_array(out, images)
@@ -202,6 +221,8 @@ class Sampler(NamedTuple):
 
     def write_walk(self, codes: int, *, steps: int, seed: int, out: Path | None = None) -> Path:
         """Write a walk through `codes` codes: a PNG strip (a row from each code to the next) and, beside it, a GIF."""
+        if self.spec.on_points:
+            raise UserError(f"--interpolate: {self.ckpt} draws points, not pictures; --grid 50x50 shows where they lie")
         if codes < 2:
             raise UserError("--interpolate needs at least 2 codes to walk between")
         out = out or self._default(f"seed{seed}_walk{codes}.png")

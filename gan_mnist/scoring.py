@@ -24,7 +24,7 @@ def score_files(
 
     Args:
         ckpt: a discriminator's checkpoint.
-        paths: pictures, or .npy arrays of images.
+        paths: pictures, or .npy arrays of images or of points.
         device: where to compute.
         invert: swap black and white first: MNIST's digits are white on black, a scanned page is not.
         label: what the images show, for a D that judges images of a class; None: whatever it finds likeliest.
@@ -39,6 +39,8 @@ def score_files(
     D, spec = checkpoint.load_network(ckpt, "discriminator")
     if spec.pack > 1:
         raise UserError(f"{ckpt}: this discriminator judges packs of {spec.pack} images at once, and no single ones")
+    if spec.on_points and invert:
+        raise UserError(f"--invert: {ckpt} judges points, which have no black and white; leave it out")
     known = getattr(D, "classes", 0)
     if label is not None and label >= known:
         why = f"knows the classes 0 to {known - 1}" if known else "is told no class"
@@ -46,7 +48,10 @@ def score_files(
     classes = range(known) if label is None else [label]
     scored = []
     for file in paths:
-        images = read_images(file, shape=spec.image_shape)
+        if spec.on_points:
+            images = read_points(file, coordinates=spec.image_shape[0])
+        else:
+            images = read_images(file, shape=spec.image_shape)
         images = 255 - images if invert else images
         if known:
             asked = [score(D, images, np.full(len(images), number, np.int32)) for number in classes]
@@ -63,7 +68,7 @@ def score(D: nn.Cell, images: np.ndarray, labels: np.ndarray | None = None, *, p
 
     Args:
         D: a discriminator.
-        images: uint8 (N, H, W), or (N, H, W, 3) in colour.
+        images: uint8 (N, H, W), or (N, H, W, 3) in colour; or points, float32 (N, coordinates).
         labels: (N / pack,) int32, for one that is told the class.
         pack: how many images D judges at once; divides N.
 
@@ -95,14 +100,7 @@ def read_images(path: Path, *, shape: tuple[int, int, int]) -> np.ndarray:
     channels, height, width = shape
     if path.suffix != ".npy":
         return imaging.read_image(path, size=(height, width), channels=channels)[None]
-    try:
-        array = np.load(path, allow_pickle=False, mmap_mode="r")  # A pickle could run code; a map reads no false sizes.
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # NumPy reads the header with Python's tokenizer, which has errors of its own.
-        raise UserError(f"{path}: cannot be read as a NumPy array ({error})") from error
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path}: is an archive of arrays; save a single array with np.save")
+    array = _read_array(path)
     expected = (height, width) if channels == 1 else (height, width, channels)
     if array.ndim == len(expected):
         array = array[None]
@@ -116,3 +114,32 @@ def read_images(path: Path, *, shape: tuple[int, int, int]) -> np.ndarray:
     if array.dtype.kind != "f" or not np.isfinite(array).all() or np.abs(array).max() > 1:
         raise UserError(f"{path}: its values are {array.dtype}; uint8 in [0, 255] or floats in [-1, 1] are needed")
     return imaging.to_uint8(array if array.min() < 0 else array * 2 - 1)
+
+
+def read_points(path: Path, *, coordinates: int) -> np.ndarray:
+    """Read a .npy array of points, (N, coordinates) finite floats.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds no such points.
+    """
+    wanted = f"a .npy array of floats (N, {coordinates})"
+    if path.suffix != ".npy":
+        raise UserError(f"{path}: this discriminator judges points, not pictures; give it {wanted}")
+    array = _read_array(path)
+    if array.ndim != 2 or array.shape[1] != coordinates or len(array) == 0:
+        raise UserError(f"{path}: its shape is {array.shape}; {wanted} is needed")
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise UserError(f"{path}: its values are not finite floats ({array.dtype}); {wanted} is needed")
+    return np.asarray(array)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False, mmap_mode="r")  # A pickle could run code; a map reads no false sizes.
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # NumPy reads the header with Python's tokenizer, which has errors of its own.
+        raise UserError(f"{path}: cannot be read as a NumPy array ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path}: is an archive of arrays; save a single array with np.save")
+    return array

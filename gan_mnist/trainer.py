@@ -21,6 +21,7 @@ from gan_mnist import (
     files,
     imaging,
     page,
+    portraits,
     report,
     rundir,
     runtime,
@@ -30,6 +31,7 @@ from gan_mnist import (
 )
 from gan_mnist.config import Config
 from gan_mnist.data import Images, dataset, load_images
+from gan_mnist.data.toys import TOYS
 from gan_mnist.errors import NonFiniteError, UserError
 from gan_mnist.game import Game, build_game, draws_of, set_momentum
 from gan_mnist.interrupts import Interrupt
@@ -43,8 +45,6 @@ STATISTICS = ("loss_d", "loss_g", "d_real", "d_fake")
 """What is logged of every step: both losses, and D's mean probability for real and for generated images."""
 SETTLING = 1000
 """Latent codes that give the averaged generator's BatchNorm its statistics."""
-JUDGED = 2000
-"""Samples whose quality is measured during training (`train.evaluate_every`)."""
 MOST_DETOURS = 3
 """Rollbacks after non-finite values before the run gives up."""
 
@@ -109,21 +109,18 @@ def _play(
         position, changes = state.restore(*saved, game.parameters(), config, data)
         position.detour += detour
     train_step = game.train_step()
-    draw = sampling.compiled(game.sampled)
+    portrait = portraits.portrait(config, game, images)
     seed, latent = config.sample.seed, config.model.latent
-    sample_latents = fixed_latents(config.sample.rows * config.sample.columns, config.model.latent_size, seed, latent)
     settling_latents = ms.Tensor(fixed_latents(SETTLING, config.model.latent_size, seed, latent))
-    judged_latents = fixed_latents(JUDGED, config.model.latent_size, seed, latent)
     every = config.train.evaluate_every
     judge = evaluation.judge(config.data) if every else None
+    judged_latents = fixed_latents(judge.SAMPLES if judge else 0, config.model.latent_size, seed, latent)
     referee = Referee(config) if config.checkpoint.keep == "best" else None
 
-    def draw_grid(name: str) -> None:
+    def draw(name: str) -> None:
         if game.average:
             game.average.settle(settling_latents)
-        samples = sampling.generate(game.sampled, sample_latents, mode=config.sample.mode, forward=draw)
-        grid = imaging.grid(samples, rows=config.sample.rows, columns=config.sample.columns)
-        imaging.write_png(run.images / name, grid)
+        imaging.write_png(run.images / name, portrait())
 
     # The run directory: a fresh one, or the old one without what came after the saved state.
     if not saved:
@@ -177,15 +174,14 @@ def _play(
                     game.average.follow(epoch * steps_per_epoch + step + 1)
                 progress.update()
                 if config.sample.every_steps and (epoch * steps_per_epoch + step + 1) % config.sample.every_steps == 0:
-                    draw_grid(f"step_{epoch:04d}_{step:05d}.png")
+                    draw(f"step_{epoch:04d}_{step:05d}.png")
 
                 # Log.
                 last = step == steps_per_epoch - 1
                 if step % config.train.log_every == 0 or last:
                     statistics, seconds = log.fold()
                     entry = {"epoch": epoch, "step": step, **statistics}
-                    now = epoch * steps_per_epoch + step
-                    entry |= {"lr_d": float(game.rates_d[now]), "lr_g": float(game.rates_g[now])}
+                    entry |= game.rates(epoch * steps_per_epoch + step)
                     entry["images_per_s"] = round(config.data.batch_size * config.train.d_steps / seconds, 1)
                     if last:
                         entry |= log.means(steps_per_epoch)
@@ -212,7 +208,7 @@ def _play(
             require_finite(game, epoch=epoch, step=steps_per_epoch - 1)
 
             # Samples from the same latents every epoch, checkpoints, and last the state that says all this is done.
-            draw_grid(f"epoch_{epoch:04d}.png")
+            draw(f"epoch_{epoch:04d}.png")
             for network, spec in ((game.sampled, game.spec_g), (game.D, game.spec_d)):
                 checkpoint.save_network(network_path(run, spec, epoch), network, spec, epoch=epoch)
             if judge and every and (epoch + 1) % every == 0:
@@ -284,7 +280,7 @@ def open_board(
     """Where TensorBoard's files go, if they are asked for; `first_step` counts over all epochs."""
     if not (config.train.tensorboard or config.train.histograms):
         return contextlib.nullcontext()
-    rates = {"lr_d": game.rates_d, "lr_g": game.rates_g}
+    rates = {"lr_d": game.rates_d[:: game.rules.d_steps], "lr_g": game.rates_g[:: game.rules.g_steps]}
     return tensorboard.Board(
         run.tensorboard,
         first_step=first_step,
@@ -349,6 +345,11 @@ class Referee:
     SAMPLES, POINTS, SIGMA = 2000, 1000, 0.2
 
     def __init__(self, config: Config) -> None:
+        if config.data.dataset in TOYS:
+            raise UserError(
+                f"checkpoint.keep is best, which judges images, but {config.data.dataset} has points; "
+                "set it to all, or to how many of the newest to keep"
+            )
         held_out = load_images(config.data, "test").pixels[: self.POINTS]
         self.points = held_out.reshape(len(held_out), -1) / 255
         self.latents = fixed_latents(self.SAMPLES, config.model.latent_size, config.sample.seed, config.model.latent)

@@ -33,7 +33,7 @@ def main() -> None:
     what.add_argument("--ckpt", help="a Generator<E>.ckpt: a path, or a name to look up")
     what.add_argument("--run", type=Path, metavar="DIR", help="a run directory, such as result/mnist")
     parser.add_argument("--metrics", type=groups, default=list(GROUPS), help=f"some of {','.join(GROUPS)} (all)")
-    parser.add_argument("--samples", type=cli.positive, default=10_000, help="to draw (10000, as published)")
+    parser.add_argument("--samples", type=cli.positive, help="to draw (as published: 10000, or 2500 points)")
     parser.add_argument("--seed", type=cli.seed, default=2323, help="of the latent codes (2323)")
     parser.add_argument("--mode", choices=["eval", "train"], default="eval", help="as in sample.py")
     parser.add_argument("--data", type=Path, metavar="DIR", help="MNIST's folder (the run's, or MNIST_Data)")

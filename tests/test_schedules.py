@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from gan_mnist.config import Optimizer, Schedule
+from gan_mnist.config import Config, Model, Optimizer, Schedule, Train
+from gan_mnist.game import build_game
 from gan_mnist.schedules import learning_rates, momentum
 
 EPOCHS, STEPS = 4, 25
@@ -62,3 +63,15 @@ def test_momentum_moves_linearly_and_stays() -> None:
     options = Optimizer(name="momentum", momentum=0.5, final_momentum=0.7, momentum_epochs=4)
     assert [momentum(options, epoch) for epoch in range(6)] == pytest.approx([0.5, 0.55, 0.6, 0.65, 0.7, 0.7])
     assert momentum(Optimizer(momentum=0.9), 100) == 0.9
+
+
+def test_every_update_has_its_rate_where_a_step_has_several() -> None:
+    settings = Config(
+        train=Train(epochs=2, d_steps=3),
+        optim_d=Optimizer(lr=1.0, schedule=Schedule(name="linear")),
+        model=Model(generator={"hidden": [4]}, discriminator={"hidden": [4]}),
+    )
+    game = build_game(settings, (1, 4, 4), steps_per_epoch=5)
+    assert (len(game.rates_d), len(game.rates_g)) == (30, 10)
+    for step in range(10):
+        assert game.rates(step) == {"lr_d": pytest.approx(1 - step / 10), "lr_g": 2e-4}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_mnist import config
-from gan_mnist.data import digits, faces, idx, pictures, prepare
+from gan_mnist.data import digits, faces, idx, pictures, prepare, toys
 from gan_mnist.errors import UserError
 
 DEFAULT_FOLDERS = {"mnist": "MNIST_Data", "digits": "MNIST_Data/digits", "images": "MNIST_Data/faces.zip"}
@@ -54,8 +54,13 @@ def load_images(data: config.Data, split: str = "train") -> Images:
         split: `train` or `test`.
 
     Raises:
-        UserError: files are missing and can't be downloaded, or are damaged.
+        UserError: files are missing and can't be downloaded, or are damaged; or a folder is named for data without one.
     """
+    if data.dataset in toys.TOYS:
+        if data.folder is not None:
+            raise UserError(f"data.folder is {data.folder!r}, but {data.dataset} is drawn and not read; leave it out")
+        points, modes = toys.load(data.dataset, split)
+        return Images(points[: data.limit], modes[: data.limit])
     folder = Path(data.folder or DEFAULT_FOLDERS[data.dataset])
     if data.dataset == "images":
         if split != "train":
@@ -74,6 +79,8 @@ def load_images(data: config.Data, split: str = "train") -> Images:
 
 def image_shape(data: config.Data) -> tuple[int, int, int]:
     """(channels, height, width) of the configured data set's images, without reading them."""
+    if data.dataset in toys.TOYS:
+        return toys.TOYS[data.dataset].shape
     return (data.channels, data.image_size, data.image_size) if data.dataset == "images" else (1, 28, 28)
 
 

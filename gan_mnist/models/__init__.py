@@ -17,7 +17,7 @@ from mindspore import nn
 
 from gan_mnist import config
 from gan_mnist.errors import UserError
-from gan_mnist.models import biggan, dcgan, dense, maxout
+from gan_mnist.models import biggan, dcgan, dense, maxout, toy
 
 Role = Literal["generator", "discriminator"]
 
@@ -34,6 +34,7 @@ MODELS: dict[str, Architecture] = {
     "maxout": Architecture(maxout.Generator, maxout.Discriminator),
     "dcgan": Architecture(dcgan.Generator, dcgan.Discriminator),
     "biggan": Architecture(biggan.Generator, biggan.Discriminator),
+    "toy": Architecture(toy.Generator, toy.Discriminator),
 }
 
 
@@ -50,6 +51,11 @@ class NetworkSpec(pydantic.BaseModel):
     pack: pydantic.PositiveInt = 1
     """Images that a discriminator judges at once: their channels are joined."""
     options: dict[str, Any] = {}
+
+    @property
+    def on_points(self) -> bool:
+        """Whether it knows points of a toy data set instead of images: images of one pixel."""
+        return self.image_shape[1:] == (1, 1)
 
     def __str__(self) -> str:
         options = "".join(f", {key}={value}" for key, value in self.options.items())
