@@ -12,7 +12,7 @@ SOURCES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 WITHOUT_MINDSPORE = ["report", "scoreboard", "imaging", "config", "rundir", "files", "errors", "cli", "environment"]
-WITHOUT_MINDSPORE += ["data", "page", "tensorboard"]
+WITHOUT_MINDSPORE += ["data", "page", "tensorboard", "doctor"]
 
 
 def imported(path: Path, *, everywhere: bool) -> set[str]:
@@ -79,7 +79,8 @@ def test_importing_it_does_not_import_mindspore(room: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["report", "page", "tensorboard", "scoreboard", "imaging", "config", "files", "errors", "cli", "rundir"]
+    "room",
+    ["report", "page", "tensorboard", "scoreboard", "imaging", "config", "files", "errors", "cli", "rundir", "doctor"],
 )
 def test_it_never_imports_mindspore_not_even_later(room: str) -> None:
     for module in inside(room):
