@@ -47,6 +47,24 @@ def grid(images: np.ndarray, *, rows: int, columns: int, scale: int = 2, gap: in
     return sheet
 
 
+def cells(sheet: np.ndarray, *, rows: int, columns: int, scale: int = 2, gap: int = 2) -> np.ndarray:
+    """The images of a `grid` again, uint8 (rows*columns, H, W) or (rows*columns, H, W, 3); the arguments are those.
+
+    Raises:
+        ValueError: the sheet is no such grid.
+    """
+    (height, left_over), (width, left_over_too) = (
+        divmod(sheet.shape[0] - gap, rows),
+        divmod(sheet.shape[1] - gap, columns),
+    )
+    if left_over or left_over_too or min(height, width) <= gap:
+        raise ValueError(f"{sheet.shape} is no grid of {rows} x {columns}")
+    inner = sheet[gap:, gap:].reshape(rows, height, columns, width, *sheet.shape[2:]).swapaxes(1, 2)
+    return inner[:, :, : height - gap : scale, : width - gap : scale].reshape(
+        rows * columns, -(-(height - gap) // scale), -(-(width - gap) // scale), *sheet.shape[2:]
+    )
+
+
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write a uint8 (H, W) or (H, W, 3) image."""
     with files.atomic_path(path) as temporary:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from gan_mnist import (
     checkpoint,
+    doctor,
     evaluation,
     files,
     imaging,
@@ -127,6 +128,8 @@ def _play(
         run.clear()
     files.write_text(run.config, config.to_yaml())
     facts: dict[str, Any] = {"seed": config.train.seed, "steps_per_epoch": steps_per_epoch}
+    some = images.inputs(np.arange(min(1000, len(images.labels))))
+    facts["real"] = doctor.first_look(images.pixels, some, count=config.sample.rows * config.sample.columns)
     if saved:
         record = {"at": [position.epoch, position.step], "time": rundir.now(), "changes": changes}
         facts["resumed"] = [*run.read_record().get("resumed", []), record]
@@ -141,6 +144,7 @@ def _play(
     if not saved:
         state.save(run.checkpoints, game.parameters(), position, config, data)
         warn_of_full_disk(config, run)
+    physician = doctor.Doctor(run.path)
     interrupt.defer()
     begin = f" from epoch {position.epoch}, step {position.step}" if saved else ""
     players = describe(game, images, config, steps_per_epoch=steps_per_epoch)
@@ -227,6 +231,8 @@ def _play(
             position.epoch, position.step, position.totals = epoch + 1, 0, [0.0] * len(STATISTICS)
             state.save(run.checkpoints, game.parameters(), position, config, data)
             last_save = time.monotonic()
+            for complaint in physician.visit():
+                progress.write(complaint, file=sys.stderr)
             if interrupt and position.epoch < config.train.epochs:
                 return _stop(run, interrupt, position)
         if board:
