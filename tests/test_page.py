@@ -166,7 +166,7 @@ def test_all_measures_and_states_have_chinese_names() -> None:
 
 def test_the_curves_are_the_numbers_of_the_metrics(whole: tuple[Path, Page]) -> None:
     run, shown = whole
-    logged = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses, probabilities = shown.data["charts"]["losses"]
     for chart, keys in ((losses, ("loss_d", "loss_g")), (probabilities, ("d_real", "d_fake"))):
         for index, key in enumerate(keys):

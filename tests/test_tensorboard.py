@@ -151,7 +151,10 @@ def test_a_run_and_a_resumed_one_leave_the_same_curves(play: Callable[..., Path]
     straight = play("straight", "train.tensorboard=true", "train.histograms=2")
     curves = without_timing(straight / "tensorboard")
     assert [step for step, _ in curves["loss_d"]] == list(range(3 * STEPS))
-    logged = {(line["epoch"], line["step"]): line for line in map(json.loads, (straight / "metrics.jsonl").open())}
+    logged = {
+        (line["epoch"], line["step"]): line
+        for line in map(json.loads, (straight / "metrics.jsonl").read_text().splitlines())
+    }
     for (epoch, step), line in logged.items():
         for tag in (*STEP, "lr_d", "lr_g"):
             assert dict(curves[tag])[epoch * STEPS + step] == pytest.approx(line[tag])
