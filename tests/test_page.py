@@ -265,9 +265,10 @@ def test_two_hundred_epochs_stay_small_and_quick(tmp_path: Path, shade: str) -> 
         rng.integers(0, 256, (33, 33, 3), np.uint8) if shade == "colour" else rng.integers(0, 256, (18, 18), np.uint8)
     )
     smooth = np.asarray(Image.fromarray(rough).resize((662, 662) if shade == "colour" else (292, 292)))
-    for epoch in range(200):  # Real grids compress better than this.
-        noise = rng.integers(0, 24, smooth.shape, np.uint8)
-        imaging.write_png(run / "images" / f"epoch_{epoch:04d}.png", smooth // 2 + noise)
+    noise = rng.integers(0, 24, smooth.shape, np.uint8)  # Real grids compress better than this.
+    imaging.write_png(run / "images" / "epoch_0000.png", smooth // 2 + noise)
+    for epoch in range(1, 200):
+        shutil.copy(run / "images" / "epoch_0000.png", run / "images" / f"epoch_{epoch:04d}.png")
     grids = sum(path.stat().st_size for path in (run / "images").iterdir())
     assert grids > page.MOST_GRID_BYTES, "else nothing is shown"
     start = time.process_time()
@@ -276,7 +277,7 @@ def test_two_hundred_epochs_stay_small_and_quick(tmp_path: Path, shade: str) -> 
     assert len(source.encode()) < 15_000_000
     frames = json.loads(source.partition('id="data">')[2].partition("</script>")[0])["frames"]
     assert frames["epochs"] == list(range(200))
-    for picture in images("".join(frames["images"][::40])):
+    for picture in images(" ".join(frames["images"][::40])):
         assert picture.width >= 200
         assert abs(np.asarray(picture.convert("RGB")).mean() - (smooth // 2).mean() - 11.5) < 3
 
