@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from gan_mnist import files, imaging, page, scoreboard
+from gan_mnist import doctor, files, imaging, page, scoreboard
 from gan_mnist.config import flatten
 from gan_mnist.errors import UserError
 from gan_mnist.rundir import RunDir
@@ -96,7 +96,16 @@ def read_run(run_dir: Path) -> page.Run:
         walk=_newest(run_dir / "samples", "*walk*.png", since=record.get("started")),
         neighbours=_newest(run_dir / "images", "neighbours_*.png"),
         calibration=_newest(run_dir / "images", "calibration_*.png"),
+        findings=_findings(run_dir),
     )
+
+
+def _findings(run_dir: Path) -> list[doctor.Finding]:
+    """What the doctor says; nothing of a run whose settings are an older version's."""
+    try:
+        return doctor.diagnose(run_dir)
+    except UserError:
+        return []
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

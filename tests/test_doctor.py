@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gan_mnist import config, doctor, imaging
+from gan_mnist import config, doctor, imaging, report
 from gan_mnist.config import Config
 from gan_mnist.data import Images
 from gan_mnist.doctor import Portrait, Run
@@ -219,7 +219,8 @@ def test_only_pictures_are_looked_at() -> None:
 def run_dir(tmp_path: Path) -> Path:
     """A young run: forty lines, three grids of noise."""
     run = tmp_path / "young"
-    recent = [{"epoch": i // 20, "step": i % 20, **dict.fromkeys(doctor.QUANTITIES, 0.5)} for i in range(40)]
+    values = {"loss_d": 1.3, "loss_g": 0.8, "d_real": 0.6, "d_fake": 0.4}
+    recent = [{"epoch": i // 20, "step": i % 20, **values} for i in range(40)]
     random = np.random.default_rng(0)
     for epoch in range(3):
         images = random.integers(0, 256, (25, 28, 28), dtype=np.uint8)
@@ -237,6 +238,16 @@ def test_the_evidence_is_read_from_a_runs_files(run_dir: Path) -> None:
     assert run.steps == 40 and {len(array) for array in run.recent.values()} == {40}
     assert len(run.grids) == 3 and run.grids[-1] == run.real and run.moved and run.moved > 1
     assert run.inputs == [-1, 1] and run.modes is None and run.error == ""
+
+
+def test_the_report_shows_the_findings(run_dir: Path) -> None:
+    record = json.loads((run_dir / "run.json").read_text())
+    assert report.read_run(run_dir).findings == []
+    record["real"]["inputs"] = [0.0, 1.0]
+    (run_dir / "run.json").write_text(json.dumps(record))
+    assert [finding.name for finding in report.read_run(run_dir).findings] == ["range"]
+    (run_dir / "config.yaml").write_text("no_such_setting: 1\n")
+    assert report.read_run(run_dir).findings == []
 
 
 @pytest.mark.parametrize("missing", ["run.json", "metrics.jsonl", "images", "images/epoch_0001.png"])
