@@ -280,6 +280,31 @@ def test_a_folder_without_a_run_is_refused(cli_here: Callable[..., None], tmp_pa
         cli_here("doctor", "--run", tmp_path, "--lang", "de")
 
 
+def test_a_broken_recipe_is_recognised_live_and_afterwards(
+    cli_here: Callable[..., int],
+    digits: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "unit_range"
+    recipe = ROOT / f"configs/failures/{name}.yaml"
+    small = [
+        "data.dataset=digits",
+        f"data.folder={digits}",
+        "data.limit=1000",
+        "data.batch_size=20",
+        "train.log_every=2",
+    ]
+    narrow = ["model.generator.hidden=[32, 32]", "model.discriminator.hidden=[32]", "sample.every_steps=20"]
+    cli_here("train", "--config", recipe, *small, *narrow, "train.epochs=2", "--device", "CPU")
+    said = capsys.readouterr().err
+    assert said.count("doctor: ") == 1
+    for lang, heading in (("en", "Try "), ("zh", "请试")):
+        cli_here("doctor", "--run", tmp_path / "result" / name, "--lang", lang)
+        told = capsys.readouterr().out
+        assert told.startswith(f"{ILLNESSES[name]}: ") and REMEDIES[name] in told and heading in told
+
+
 def test_a_sound_run_is_silent(cli_here: Callable[..., None], trained_run: Path, capsys: Any) -> None:
     cli_here("doctor", "--run", trained_run)
     assert "nothing found" in capsys.readouterr().out
