@@ -13,6 +13,11 @@ from gan_mnist.config import load
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
 
+SMALLER = {
+    "faces64": ["model.generator.channels=[32,16,8,8]", "model.discriminator.channels=[8,8,16,32]"],
+}
+"""Large networks made small."""
+
 
 def header(path: Path) -> str:
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -40,6 +45,13 @@ def test_it_trains(path: Path, cli: Cli, digits: Path, tmp_path: Path) -> None:
     overrides = ["train.epochs=1", f"data.batch_size={count}", f"data.limit={3 * count * recipe.train.d_steps}"]
     if recipe.data.dataset == "mnist":
         overrides += ["data.dataset=digits", f"data.folder={digits}", "train.evaluate_every=null"]
+    elif recipe.data.dataset == "images":
+        pictures = np.random.default_rng(0).integers(0, 256, (4 * count, 8, 8, 3), np.uint8)
+        (tmp_path / "pictures").mkdir()
+        for index, pixels in enumerate(pictures):
+            Image.fromarray(pixels).save(tmp_path / "pictures" / f"{index}.png")
+        overrides += ["data.folder=pictures"]
+    overrides += SMALLER.get(path.stem, [])
     process = cli("train", "--config", path, *overrides, "--device", "CPU", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     run = tmp_path / "result" / recipe.name
