@@ -102,7 +102,7 @@ def line(
         beneath.plot(np.stack([box[0] + share * (box[1] - box[0]), x]), [[0], [1]], color=FAKE, linewidth=0.6)
         beneath.set_xlim(*box)
         beneath.set_ylim(0, 1)
-        beneath.set_yticks([0, 1], ["z", "x = G(z)"])
+        beneath.set_yticks([0, 1], ["z", "x"])
         beneath.set_xticks([])
     return _pixels(figure)
 
