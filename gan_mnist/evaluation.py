@@ -331,7 +331,7 @@ def _evaluate_points(paths: list[Path], folder: Path, settings: Settings, data: 
             "protocol": protocol,
             "scores": {},
         }
-        samples = Sampler.open(path, device=settings.device, mode=settings.mode).draw(count, seed=settings.seed)
+        samples = Sampler.open(path, device=settings.device, mode=settings.mode).sample(count, seed=settings.seed)
         if samples.shape[1:] != judge.test.shape[1:]:
             raise UserError(f"{path}: draws {samples.shape[1:]}, but {data.dataset} has {judge.test.shape[1:]}")
         _enter(entry, judge.measure(samples), real)
@@ -361,7 +361,7 @@ def _mnist_folder(run: RunDir, data: config.Data, settings: Settings) -> Path:
 def _draw(path: Path, settings: Settings, count: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Samples, and what a conditional generator was asked for: all classes in turn."""
     sampler = Sampler.open(path, device=settings.device, mode=settings.mode)
-    samples = sampler.draw(count, seed=settings.seed)
+    samples = sampler.sample(count, seed=settings.seed)
     if samples.shape[1:] != (28, 28):
         raise UserError(f"{path}: draws images of {samples.shape[1:]}, but MNIST's are (28, 28)")
     return samples, sampler.labels(count)

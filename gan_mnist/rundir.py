@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import glob
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -156,3 +157,19 @@ def find_checkpoint(name: str, *, result_dir: Path = Path("result")) -> Path:
         )
     print(f"using {found[-1]}", file=sys.stderr)
     return found[-1]
+
+
+def latest_generator(run_dir: Path) -> Path:
+    """The Generator<E>.ckpt of a run's last saved epoch.
+
+    Raises:
+        UserError: there is none.
+    """
+    epochs = {
+        int(match[1]): path
+        for path in RunDir(run_dir).checkpoints.glob("Generator*.ckpt")
+        if (match := re.fullmatch(r"Generator(\d+)", path.stem))
+    }
+    if not epochs:
+        raise UserError(f"{run_dir}: holds no checkpoints/Generator<E>.ckpt; name a run, such as result/mnist")
+    return epochs[max(epochs)]

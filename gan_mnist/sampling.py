@@ -155,7 +155,7 @@ class Sampler(NamedTuple):
             raise UserError(f"--truncation: the codes of {ckpt} are {spec.latent}, and only normal ones have tails")
         return cls(G, spec, ckpt, mode, tuple(range(known)) if classes is None else tuple(classes), truncation)
 
-    def draw(self, count: int, *, seed: int) -> np.ndarray:
+    def sample(self, count: int, *, seed: int = 2323) -> np.ndarray:
         """`count` images, as `generate` gives them: the first are the same for any count (in evaluation mode)."""
         return generate(self.G, self.latents(count, seed=seed), self.labels(count), mode=self.mode)
 
@@ -188,7 +188,7 @@ class Sampler(NamedTuple):
             codes = np.tile(self.latents(columns, seed=seed), (rows, 1))
             images = generate(self.G, codes, self.labels(rows * columns, repeat=columns), mode=self.mode)
         else:
-            images = self.draw(rows * columns, seed=seed)
+            images = self.sample(rows * columns, seed=seed)
         if out.suffix == ".npy":
             _save_array(out, images)
         else:
@@ -210,7 +210,7 @@ class Sampler(NamedTuple):
             raise UserError(f"--out {out}: --count writes a .npy array or a folder of PNGs; for a sheet use --grid")
         if self.spec.on_points and out.suffix != ".npy":
             raise UserError(f"--out {out}: {self.ckpt} draws points, not pictures; name a .npy file")
-        images = self.draw(count, seed=seed)
+        images = self.sample(count, seed=seed)
         if out.suffix == ".npy":
             _save_array(out, images)
         else:

@@ -87,16 +87,16 @@ def test_in_training_mode_one_code_alone_still_gives_an_image(sampler: sampling.
 def test_many_codes_are_drawn_in_portions_with_the_same_result(
     sampler: sampling.Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = sampler.draw(12, seed=5)
+    whole = sampler.sample(12, seed=5)
     monkeypatch.setattr(sampling, "BATCH", 5)
-    assert np.array_equal(sampler.draw(12, seed=5), whole)
+    assert np.array_equal(sampler.sample(12, seed=5), whole)
 
 
 def test_the_first_images_do_not_depend_on_the_count(sampler: sampling.Sampler) -> None:
-    many = sampler.draw(9, seed=11)
-    assert np.array_equal(sampler.draw(4, seed=11), many[:4])
-    assert np.array_equal(sampler.draw(9, seed=11), many)
-    assert not np.array_equal(sampler.draw(9, seed=12), many)
+    many = sampler.sample(9, seed=11)
+    assert np.array_equal(sampler.sample(4, seed=11), many[:4])
+    assert np.array_equal(sampler.sample(9, seed=11), many)
+    assert not np.array_equal(sampler.sample(9, seed=12), many)
 
 
 def test_a_grid_with_the_default_seed_is_the_training_grid_of_that_epoch(
@@ -117,7 +117,7 @@ def test_without_out_a_grid_goes_to_the_runs_samples(sampler: sampling.Sampler, 
     outside = sampler._replace(ckpt=tmp_path / "friend.ckpt")
     written = outside.write_grid(2, 3, seed=7)
     assert written == tmp_path / "friend_seed7_2x3.png"
-    images = sampler.draw(6, seed=7)
+    images = sampler.sample(6, seed=7)
     assert np.array_equal(imageio.imread(written), imaging.grid(images, rows=2, columns=3))
 
 
@@ -136,13 +136,13 @@ def test_pictures_in_a_folder_equal_the_array(sampler: sampling.Sampler, tmp_pat
     folder = sampler.write_images(7, seed=3, out=tmp_path / "new" / "pictures")
     assert [path.name for path in sorted(folder.iterdir())] == [f"{index:05d}.png" for index in range(7)]
     assert np.array_equal([imageio.imread(path) for path in sorted(folder.iterdir())], array)
-    assert np.array_equal(array, sampler.draw(7, seed=3))
+    assert np.array_equal(array, sampler.sample(7, seed=3))
 
 
 def test_a_walk_is_a_strip_and_a_film(sampler: sampling.Sampler, tmp_path: Path) -> None:
     out = sampler.write_walk(3, steps=4, seed=3, out=tmp_path / "walk.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.gif", "walk.png"]
-    codes = sampler.draw(3, seed=3)
+    codes = sampler.sample(3, seed=3)
     strip = imageio.imread(out)
     assert strip.shape == (2 * 58 + 2, 5 * 58 + 2)
     ends = [strip[2:58, 2:58], strip[2:58, -58:-2], strip[60:116, 2:58], strip[60:116, -58:-2]]
