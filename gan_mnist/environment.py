@@ -95,12 +95,12 @@ def model_of(checkpoint: Path) -> str | None:
 
 def _divert_native_stdout(log: Path) -> None:
     """Keep Python's stdout on the console while file descriptor 1, which C++ prints to, leads to `log`."""
-    stdout = sys.stdout
-    stdout.flush()
+    sys.stdout.flush()
+    encoding = sys.stdout.encoding
     console = os.dup(1)
     with open(log, "ab") as target:
         os.dup2(target.fileno(), 1)
-    if stdout is not sys.__stdout__:  # A notebook's own, which does not end in the descriptor.
+    if sys.stdout is not sys.__stdout__:  # A notebook's own, which does not end in the descriptor.
         os.close(console)
         return
-    sys.stdout = open(console, "w", encoding=stdout.encoding, errors="replace", buffering=1)  # noqa: SIM115
+    sys.stdout = open(console, "w", encoding=encoding, errors="replace", buffering=1)  # noqa: SIM115
