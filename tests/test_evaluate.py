@@ -95,9 +95,9 @@ def test_what_is_evaluated_is_not_evaluated_again(
     drawn: list[str] = []
     draw = evaluation._draw
 
-    def watched(path: Path, settings: evaluation.Settings) -> np.ndarray:
+    def watched(path: Path, settings: evaluation.Settings, count: int) -> tuple[np.ndarray, np.ndarray | None]:
         drawn.append(path.name)
-        return draw(path, settings)
+        return draw(path, settings, count)
 
     monkeypatch.setattr(evaluation, "_draw", watched)
     cli_here(*command)
@@ -160,7 +160,7 @@ def test_the_scores_of_real_images_are_kept_beside_them_and_not_trusted_blindly(
 def test_copies_of_training_images_are_noticed(mnist_like: Path) -> None:
     reference = evaluation.Reference(mnist_like, samples=150)
     images = reference.train_images[200:350]
-    copied = evaluation._memorisation(evaluation.View(images, reference.reader.read(images)), reference)
+    copied = evaluation._memorisation(evaluation.View(images, reference.reader.read(images), None), reference)
     assert copied["neighbour"].value == 0 and copied["neighbour_features_1st"].value < 1e-4
     honest = reference.ceiling("memorisation")
     assert 0 < honest["neighbour_1st"].value < honest["neighbour"].value
