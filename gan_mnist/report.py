@@ -40,7 +40,8 @@ def write(run_dir: Path) -> list[Path]:
     run = read_run(run_dir)
     metrics = run.metrics
     written = [run_dir / "loss_curve.png"]
-    write_loss_curve(written[0], metrics, steps_per_epoch=run.steps_per_epoch, title=run_dir.name)
+    rest = page.equilibrium(run.settings)
+    write_loss_curve(written[0], metrics, rest, steps_per_epoch=run.steps_per_epoch, title=run_dir.name)
     judged = [line for line in metrics if line.keys() & scoreboard.MEASURES.keys()]
     if judged:
         written.append(run_dir / "quality_curve.png")
@@ -151,10 +152,17 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def write_loss_curve(path: Path, metrics: list[dict[str, Any]], *, steps_per_epoch: int, title: str) -> None:
+def write_loss_curve(
+    path: Path, metrics: list[dict[str, Any]], rest: dict[str, float], *, steps_per_epoch: int, title: str
+) -> None:
     """Draw both losses (epoch means over a light trace of the logged steps), and D(x) and D(G(z)) beneath.
 
-    The dotted lines mark the equilibrium of the 2014 game, where D(x) = D(G(z)) = 1/2: loss_d = 2 ln 2, loss_g = ln 2.
+    Args:
+        path: of the picture.
+        metrics: lines of metrics.jsonl.
+        rest: the game's equilibrium (`page.equilibrium`), which the dotted lines mark.
+        steps_per_epoch: of the run.
+        title: of the picture.
     """
     from matplotlib.figure import Figure  # Imported here since it takes a second, and only plots need it.
 
@@ -163,21 +171,24 @@ def write_loss_curve(path: Path, metrics: list[dict[str, Any]], *, steps_per_epo
     figure = Figure(figsize=(9, 7), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     panels = [
-        (top, {"loss_d": ("D's loss", "tab:orange", 2 * math.log(2)), "loss_g": ("G's loss", "tab:blue", math.log(2))}),
-        (bottom, {"d_real": ("D(x), real", "tab:orange", 0.5), "d_fake": ("D(G(z)), generated", "tab:blue", 0.5)}),
+        (top, {"loss_d": ("D's loss", "tab:orange"), "loss_g": ("G's loss", "tab:blue")}),
+        (bottom, {"d_real": ("D(x), real", "tab:orange"), "d_fake": ("D(G(z)), generated", "tab:blue")}),
     ]
     for axes, quantities in panels:
-        for key, (label, colour, equilibrium) in quantities.items():
+        for key, (label, colour) in quantities.items():
             axes.plot(epochs, [line[key] for line in metrics], color=colour, alpha=0.25, linewidth=0.6)
             middle = [line["epoch"] + 0.5 for line in means]
             axes.plot(middle, [line[f"mean_{key}"] for line in means], color=colour, label=label, marker=_marker(means))
-            axes.axhline(equilibrium, color=colour, linestyle=":", linewidth=1)
+            if key in rest:
+                axes.axhline(rest[key], color=colour, linestyle=":", linewidth=1)
         axes.legend(loc="upper right")
         axes.grid(alpha=0.2)
-    top.set_ylabel("loss (nats)")
-    top.set_title(f"{title}: epoch means over the logged steps; dotted: equilibrium (2 ln 2, ln 2)")
+    top.set_ylabel("loss (nats)" if rest else "loss")
+    dotted = f"; dotted: equilibrium ({rest['loss_d']:.3f}, {rest['loss_g']:.3f})" if rest else ""
+    top.set_title(f"{title}: epoch means over the logged steps{dotted}")
     shown = np.array([[line["loss_d"], line["loss_g"]] for line in metrics])
-    top.set_ylim(0, 1.1 * max(np.percentile(shown, 99.5), 2 * math.log(2)))
+    low, high = np.percentile(shown, [0.5, 99.5])  # Some losses go below zero.
+    top.set_ylim(1.1 * min(low, 0), 1.1 * max(high, *rest.values(), 0.1))
     bottom.set_ylabel("D's probability of real")
     bottom.set_ylim(0, 1)
     bottom.set_xlabel("epoch")
