@@ -132,6 +132,9 @@ def _strangers(folder: Path, path: Path) -> list[str]:
     saved = state.load(RunDir(folder).checkpoints)
     if saved is None:
         return ["there is no TrainState.ckpt to compare the checkpoints with"]
+    position, epoch = saved[0].description["position"], _epoch(path)
+    if (position["epoch"], position["step"]) != (epoch + 1, 0):
+        return [f"TrainState.ckpt is of epoch {position['epoch']}, step {position['step']}, not of the end of {epoch}"]
     arrays = saved[0].arrays
     for network in (path, path.with_name(path.name.replace("Generator", "Discriminator"))):
         for name, array in checkpoint.load(network).arrays.items():
@@ -147,7 +150,7 @@ def _other_picture(folder: Path, path: Path, sampler: sampling.Sampler, own: Con
     rows, columns = own.sample.rows, own.sample.columns
     codes = fixed_latents(rows * columns, own.model.latent_size, own.sample.seed, own.model.latent)
     drawn = imaging.grid(sampling.generate(sampler.G, codes, mode=own.sample.mode), rows=rows, columns=columns)
-    picture = RunDir(folder).images / f"epoch_{int(path.stem.removeprefix('Generator')):04d}.png"
+    picture = RunDir(folder).images / f"epoch_{_epoch(path):04d}.png"
     try:
         shown = imageio.imread(picture)
     except (OSError, ValueError) as error:
@@ -155,6 +158,10 @@ def _other_picture(folder: Path, path: Path, sampler: sampling.Sampler, own: Con
     if shown.shape != drawn.shape or np.abs(shown.astype(int) - drawn).max() > TOLERANCE:
         return [f"{picture.name} does not show what {path.name} draws"]
     return []
+
+
+def _epoch(path: Path) -> int:
+    return int(path.stem.removeprefix("Generator"))
 
 
 @functools.cache

@@ -78,6 +78,11 @@ def test_what_is_missing_is_named(run: Path) -> None:
         assert words in cells["remarks"]
 
 
+def test_a_state_of_another_moment_is_said_to_be_one(run: Path) -> None:
+    shutil.copy(run / "checkpoints" / "TrainState.previous.ckpt", run / "checkpoints" / "TrainState.ckpt")
+    assert "TrainState.ckpt is of epoch 1, step 0, not of the end of 1" in grade(run)["remarks"]
+
+
 def test_a_damaged_checkpoint_is_a_remark(run: Path) -> None:
     path = run / "checkpoints" / "Generator1.ckpt"
     path.write_bytes(path.read_bytes()[:-100])
