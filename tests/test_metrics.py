@@ -266,15 +266,16 @@ def test_each_image_is_read_on_its_own(reader: classifier.Reader, digits: Path) 
 
 def test_the_weights_are_small_and_know_other_peoples_digits(reader: classifier.Reader, digits: Path) -> None:
     assert classifier.WEIGHTS.stat().st_size < 1e6
-    images, labels = read_images(digits, "test")
+    test = read_images(digits, "test")
+    images, labels = test.pixels, test.labels
     assert len(labels) == len(load_digits().target) - 1500
     assert (reader.read(images).probabilities.argmax(axis=1) == labels).mean() > 0.85
 
 
 @pytest.mark.skipif(not (MNIST / "test").is_dir(), reason="needs MNIST")
 def test_the_classifier_is_right_on_mnists_test_images(reader: classifier.Reader) -> None:
-    images, labels = read_images(MNIST, "test")
-    assert (reader.read(images).probabilities.argmax(axis=1) == labels).mean() >= 0.992
+    test = read_images(MNIST, "test")
+    assert (reader.read(test.pixels).probabilities.argmax(axis=1) == test.labels).mean() >= 0.992
 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:

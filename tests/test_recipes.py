@@ -1,6 +1,7 @@
 """Every recipe in configs/: its header tells what it must, and it trains through the real command line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,9 @@ def test_every_recipe_has_a_name_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in RECIPES if path.stem != "quickstart"], ids=lambda path: path.stem)
-def test_it_trains(path: Path, cli: Cli, digits: Path, tmp_path: Path) -> None:
+def test_it_trains_and_its_generator_draws(
+    path: Path, cli: Cli, cli_here: Callable[..., None], digits: Path, tmp_path: Path
+) -> None:
     """Three steps of an epoch, with few images in a batch; the networks are the recipe's own, unless they are large."""
     recipe = load(path)
     count = 8 * recipe.model.pack
@@ -62,3 +65,6 @@ def test_it_trains(path: Path, cli: Cli, digits: Path, tmp_path: Path) -> None:
     with Image.open(run / "images" / "epoch_0000.png") as picture:
         assert np.asarray(picture).std() > 0
     assert {path.name for path in (run / "checkpoints").iterdir()} >= {"Generator0.ckpt", "Discriminator0.ckpt"}
+    cli_here("sample", "--ckpt", "Generator0.ckpt", "--count", 12, "--out", "samples.npy", "--device", "CPU")
+    samples = np.load(tmp_path / "samples.npy")
+    assert len(np.unique(samples, axis=0)) == 12

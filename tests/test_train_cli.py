@@ -347,14 +347,3 @@ def test_a_record_that_says_running_without_a_process_reads_interrupted(tmp_path
     run.write_record("finished")
     record: dict[str, Any] = run.read_record()
     assert record["status"] == "finished" and record["seed"] == 1
-
-
-@pytest.mark.parametrize("name", ["mnist_fast", "mnist_best", "goodfellow2014"])
-def test_a_recipe_trains_and_its_generator_draws(cli: Cli, digits: Path, tmp_path: Path, name: str) -> None:
-    small = ["data.dataset=digits", f"data.folder={digits}", "data.limit=300", "data.batch_size=50", "train.epochs=1"]
-    process = cli("train", "--config", CONFIGS / f"{name}.yaml", *small, "--device", "CPU", cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
-    process = cli("sample", "--ckpt", "Generator0.ckpt", "--count", 30, "--out", "samples.npy", cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
-    samples = np.load(tmp_path / "samples.npy")
-    assert samples.shape == (30, 28, 28) and len(np.unique(samples, axis=0)) == 30
