@@ -323,7 +323,7 @@ def _collapsed(run: Run) -> Finding | None:
     options = run.config.model.generator
     eps = options.get("eps")
     large_eps = isinstance(eps, float) and eps > 0.01
-    if run.modes is not None and run.modes < 8:
+    if run.modes is not None and run.modes < 8 and run.steps >= PATIENCE:
         seen = f"The samples show {run.modes:.0f} of 10 digits only", f"样本中只有 10 个数字里的 {run.modes:.0f} 个"
     elif run.real and len(run.grids) > 1 and run.steps >= PATIENCE:
         now, before = run.grids[-1].neighbour, run.grids[-2].neighbour
