@@ -13,6 +13,8 @@ from gan_mnist.config import load
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
+TRAINED = [path for path in [*RECIPES, *sorted(CONFIGS.glob("failures/*.yaml"))] if path.stem != "quickstart"]
+"""The quickstart is what all other tests train."""
 
 SMALLER = {
     "faces64": ["model.generator.channels=[32,16,8,8]", "model.discriminator.channels=[8,8,16,32]"],
@@ -38,7 +40,7 @@ def test_every_recipe_has_a_name_of_its_own() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("path", [path for path in RECIPES if path.stem != "quickstart"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
 def test_it_trains_and_its_generator_draws(
     path: Path, cli: Cli, cli_here: Callable[..., None], digits: Path, tmp_path: Path
 ) -> None:
