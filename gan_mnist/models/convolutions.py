@@ -6,6 +6,8 @@ own, as the Dense networks have one in `layers`, would pass over memory more oft
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mindspore import Tensor, nn
 from mindspore.common.initializer import Normal
 
@@ -22,17 +24,7 @@ def halved(side: int, kernel: int) -> int:
 
 def conv(channels_in: int, channels_out: int, *, kernel: int, bias: bool = True) -> nn.Cell:
     """Convolution of stride 2, (N, channels_in, H, W) -> (N, channels_out, H / 2, W / 2); see `halved`."""
-    return nn.Conv2d(
-        channels_in,
-        channels_out,
-        kernel,
-        stride=2,
-        pad_mode="pad",
-        padding=(kernel - 1) // 2,
-        has_bias=bias,
-        weight_init=WEIGHTS,
-        bias_init="zeros",
-    )
+    return _of_stride_2(nn.Conv2d, channels_in, channels_out, kernel, bias)
 
 
 class ConvTranspose(nn.Conv2dTranspose):
@@ -51,7 +43,13 @@ class ConvTranspose(nn.Conv2dTranspose):
 
 def conv_transpose(channels_in: int, channels_out: int, *, kernel: int, bias: bool = True) -> nn.Cell:
     """Transposed convolution of stride 2, (N, channels_in, H, W) -> (N, channels_out, 2 H, 2 W); kernel > 1."""
-    return ConvTranspose(
+    return _of_stride_2(ConvTranspose, channels_in, channels_out, kernel, bias)
+
+
+def _of_stride_2(
+    layer: Callable[..., nn.Cell], channels_in: int, channels_out: int, kernel: int, bias: bool
+) -> nn.Cell:
+    return layer(
         channels_in,
         channels_out,
         kernel,

@@ -106,11 +106,9 @@ class Discriminator(nn.Cell):
         if noise is None:
             x = self.model(x)
         else:
-            start = 0
-            for index, width in enumerate(self.hidden):
+            for index, numbers in enumerate(ops.split(noise, self.hidden, axis=1)):
                 x = self.model[2 * index + 1](self.model[2 * index](x))
-                x = drop(x, noise[:, start : start + width], keep=self.keep)
-                start += width
+                x = drop(x, numbers, keep=self.keep)
             x = self.model[-1](x)
         return ops.relu(x) if self.relu_logits else x
 
