@@ -47,7 +47,8 @@ def load_generator(
     """
     from gan_mnist import environment, rundir
 
-    path = rundir.latest_generator(Path(source)) if Path(source).is_dir() else rundir.find_checkpoint(str(source))
+    folder = Path(source)
+    path = rundir.latest_generator(folder)[1] if folder.is_dir() else rundir.find_checkpoint(str(source))
     if "mindspore" not in sys.modules:
         environment.prepare(model=environment.model_of(path))
     from gan_mnist.sampling import Sampler

@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from gan_mnist.data.toys import TOYS
 from gan_mnist.errors import UserError
 from gan_mnist.metrics import Score, classes, distances, frechet, manifolds, parzen
 from gan_mnist.metrics.classifier import WEIGHTS, Reader, Reading
-from gan_mnist.rundir import RunDir
+from gan_mnist.rundir import RunDir, epoch_of, generators, partner_of
 from gan_mnist.sampling import Mode, Sampler
 from gan_mnist.scoreboard import MEASURES, Entry
 from gan_mnist.toy_evaluation import PointJudge
@@ -214,10 +213,10 @@ def evaluate_run(folder: Path, settings: Settings) -> list[Path]:
     Raises:
         UserError: there is no generator in it; and as `evaluate`.
     """
-    paths = [path for path in RunDir(folder).checkpoints.glob("Generator*.ckpt") if _epoch(path) is not None]
+    paths = list(generators(folder).values())
     if not paths:
         raise UserError(f"--run {folder}: holds no checkpoints/Generator<E>.ckpt; name a run, such as result/mnist")
-    written = evaluate(sorted(paths, key=lambda path: _epoch(path) or 0), folder, settings)
+    written = evaluate(paths, folder, settings)
     results = scoreboard.read(written[0])
     curve = [entry for entry in results if entry["epoch"] is not None and entry["protocol"] == results[-1]["protocol"]]
     scoreboard.write_curve(folder / "evaluation.png", curve, title=folder.resolve().name)
@@ -270,7 +269,7 @@ def _evaluate_images(paths: list[Path], folder: Path, settings: Settings, data: 
         partner = _partner(path)
         entry: Entry = {
             "checkpoint": path.name,
-            "epoch": _epoch(path),
+            "epoch": epoch_of(path),
             "files": {file.name: _sha256(file) for file in (path, partner) if file},
             "protocol": protocol,
             "scores": {},
@@ -326,7 +325,7 @@ def _evaluate_points(paths: list[Path], folder: Path, settings: Settings, data: 
     for path in paths:
         entry: Entry = {
             "checkpoint": path.name,
-            "epoch": _epoch(path),
+            "epoch": epoch_of(path),
             "files": {path.name: _sha256(path)},
             "protocol": protocol,
             "scores": {},
@@ -432,14 +431,8 @@ def neighbours_panel(samples: np.ndarray, train: np.ndarray, *, rows: int = 5, c
 
 def _partner(path: Path) -> Path | None:
     """The Discriminator<E>.ckpt beside a Generator<E>.ckpt."""
-    partner = path.with_name(path.name.replace("Generator", "Discriminator"))
+    partner = partner_of(path)
     return partner if partner != path and partner.is_file() else None
-
-
-def _epoch(path: Path) -> int | None:
-    """The E of Generator<E>.ckpt."""
-    match = re.fullmatch(r"Generator(\d+)", path.stem)
-    return int(match[1]) if match else None
 
 
 def _classifier() -> str:

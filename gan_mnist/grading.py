@@ -69,11 +69,11 @@ def grade(folder: Path, *, asked: Config | None, device: Device, data: Path | No
         epochs, faults = _complete(folder, own if asked is None else asked)
         cells["epochs"] = str(epochs)
         check("complete", faults)
-        path = rundir.latest_generator(folder)
-        check("checkpoints", _strangers(folder, path))
+        epoch, path = rundir.latest_generator(folder)
+        check("checkpoints", _strangers(folder, epoch, path))
         sampler = sampling.Sampler.open(path, device=device, mode="eval")
         if not sampler.spec.on_points:
-            check("samples", _other_picture(folder, path, sampler, own))
+            check("samples", _other_picture(folder, epoch, sampler, own))
         folder_of_data = data or (Path(own.data.folder) if own.data.folder else None)
         judge = _judge(own.data.dataset, None if folder_of_data is None else str(folder_of_data))
         if judge is not None:
@@ -126,17 +126,17 @@ def _complete(folder: Path, asked: Config) -> tuple[int, list[str]]:
     return len(whole), faults
 
 
-def _strangers(folder: Path, path: Path) -> list[str]:
+def _strangers(folder: Path, epoch: int, path: Path) -> list[str]:
     """Which of the last epoch's networks are not those of the training state, to the bit."""
     faults = []
     saved = state.load(RunDir(folder).checkpoints)
     if saved is None:
         return ["there is no TrainState.ckpt to compare the checkpoints with"]
-    position, epoch = saved[0].description["position"], _epoch(path)
+    position = saved[0].description["position"]
     if (position["epoch"], position["step"]) != (epoch + 1, 0):
         return [f"TrainState.ckpt is of epoch {position['epoch']}, step {position['step']}, not of the end of {epoch}"]
     arrays = saved[0].arrays
-    for network in (path, path.with_name(path.name.replace("Generator", "Discriminator"))):
+    for network in (path, rundir.partner_of(path)):
         for name, array in checkpoint.load(network).arrays.items():
             trained = arrays.get(checkpoint.AVERAGED + name, arrays.get(name))
             if trained is None or not np.array_equal(trained, array):
@@ -145,23 +145,19 @@ def _strangers(folder: Path, path: Path) -> list[str]:
     return faults
 
 
-def _other_picture(folder: Path, path: Path, sampler: sampling.Sampler, own: Config) -> list[str]:
+def _other_picture(folder: Path, epoch: int, sampler: sampling.Sampler, own: Config) -> list[str]:
     """Whether the last epoch's grid shows something else than what its checkpoint draws."""
     rows, columns = own.sample.rows, own.sample.columns
     codes = fixed_latents(rows * columns, own.model.latent_size, own.sample.seed, own.model.latent)
     drawn = imaging.grid(sampling.generate(sampler.G, codes, mode=own.sample.mode), rows=rows, columns=columns)
-    picture = RunDir(folder).images / f"epoch_{_epoch(path):04d}.png"
+    picture = RunDir(folder).images / f"epoch_{epoch:04d}.png"
     try:
         shown = imageio.imread(picture)
     except (OSError, ValueError) as error:
         return [f"{picture.name} cannot be read ({error})"]
     if shown.shape != drawn.shape or np.abs(shown.astype(int) - drawn).max() > TOLERANCE:
-        return [f"{picture.name} does not show what {path.name} draws"]
+        return [f"{picture.name} does not show what {sampler.ckpt.name} draws"]
     return []
-
-
-def _epoch(path: Path) -> int:
-    return int(path.stem.removeprefix("Generator"))
 
 
 @functools.cache

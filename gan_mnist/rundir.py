@@ -159,17 +159,29 @@ def find_checkpoint(name: str, *, result_dir: Path = Path("result")) -> Path:
     return found[-1]
 
 
-def latest_generator(run_dir: Path) -> Path:
-    """The Generator<E>.ckpt of a run's last saved epoch.
+def epoch_of(path: Path) -> int | None:
+    """The E of Generator<E>.ckpt; None for another name."""
+    match = re.fullmatch(r"Generator(\d+)", path.stem)
+    return int(match[1]) if match else None
+
+
+def partner_of(path: Path) -> Path:
+    """Where the Discriminator<E>.ckpt of a Generator<E>.ckpt lies; the path itself if it has another name."""
+    return path.with_name(path.name.replace("Generator", "Discriminator"))
+
+
+def generators(run_dir: Path) -> dict[int, Path]:
+    """The Generator<E>.ckpt of a run by their E, in order."""
+    found = {epoch_of(path): path for path in RunDir(run_dir).checkpoints.glob("Generator*.ckpt")}
+    return {epoch: found[epoch] for epoch in sorted(epoch for epoch in found if epoch is not None)}
+
+
+def latest_generator(run_dir: Path) -> tuple[int, Path]:
+    """The last saved epoch of a run, and its Generator<E>.ckpt.
 
     Raises:
         UserError: there is none.
     """
-    epochs = {
-        int(match[1]): path
-        for path in RunDir(run_dir).checkpoints.glob("Generator*.ckpt")
-        if (match := re.fullmatch(r"Generator(\d+)", path.stem))
-    }
-    if not epochs:
+    if not (found := generators(run_dir)):
         raise UserError(f"{run_dir}: holds no checkpoints/Generator<E>.ckpt; name a run, such as result/mnist")
-    return epochs[max(epochs)]
+    return list(found.items())[-1]
