@@ -53,6 +53,28 @@ CONTESTANTS: dict[str, Entry] = {
         "matrix products alone, PyTorch", "benchmarks.contestants.pytorch:build_products", trains=False, peer=True
     ),
 }
+CHAOS = 0.03
+"""Tolerance for DCGANs: the first losses agree to 1e-5, then the BatchNorms amplify what rounding differs by."""
+CONVOLUTIONAL: dict[str, Entry] = {
+    "ours": Entry("gan_mnist", "benchmarks.contestants.convolutional:build"),
+    "torch-fused": Entry(
+        "PyTorch eager, fused Adam",
+        "benchmarks.contestants.pytorch_convolutional:build",
+        {"channels_last": False},
+        peer=True,
+        tolerance=CHAOS,
+    ),
+    "torch-last": Entry(
+        "the same, channels last",
+        "benchmarks.contestants.pytorch_convolutional:build",
+        {"channels_last": True},
+        peer=True,
+        tolerance=CHAOS,
+    ),
+}
+CONVOLUTIONAL_RECIPES = ("mnist_dcgan.yaml", "emoji64.yaml")
+CONVOLUTIONAL_PACE = 15
+"""Their steps take about so many times longer than the Dense one's."""
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
 BATCH_PEERS = ("ours", "torch-fused", "jax")
 """Who runs at every batch size."""
@@ -174,6 +196,22 @@ def growth_part(settings: Settings) -> dict[str, Any]:
     }
 
 
+def convolutions_part(settings: Settings) -> dict[str, Any]:
+    """A short race of the convolutional recipes' steps, on random pixels."""
+    results = {}
+    for recipe in CONVOLUTIONAL_RECIPES:
+        ours = CONVOLUTIONAL["ours"]
+        entries = CONVOLUTIONAL | {"ours": ours._replace(arguments={"recipe": recipe})}
+        path = settings.folder / f"{recipe}.npz"
+        with started(entries, path, peers_python=settings.peers_python) as (workers, missing):
+            steps = max(2, settings.steps // CONVOLUTIONAL_PACE)
+            results[recipe] = {
+                "missing": missing,
+                "contestants": _short(race(workers, rounds=max(3, settings.rounds // 3), steps=steps)),
+            }
+    return results
+
+
 def _batch_size(settings: Settings, size: int) -> dict[str, Any]:
     """A short race at another batch size."""
     entries = {n: entry for n, entry in settings.entries(f"data.batch_size={size}").items() if n in BATCH_PEERS}
@@ -212,4 +250,5 @@ PARTS: dict[str, Callable[[Settings], dict[str, Any]]] = {
     "race": race_part,
     "epoch": epoch_part,
     "growth": growth_part,
+    "convolutions": convolutions_part,
 }

@@ -1,6 +1,6 @@
 """How fast is a step, next to PyTorch, JAX and the course's script?
 
-    python benchmarks/run.py                        everything, about 6 minutes on 2 cores
+    python benchmarks/run.py                        everything, about 10 minutes on 2 cores
     python benchmarks/run.py --quick                the race only, shorter
     python benchmarks/run.py --only ours,jax,floor --rounds 40 --json result.json
 

@@ -102,6 +102,23 @@ def growth_table(growth: dict[str, Any]) -> str:
     )
 
 
+def convolutions_table(convolutions: dict[str, Any]) -> str:
+    """Of each recipe what there is to compare it with."""
+    peers = list(dict.fromkeys(name for one in convolutions.values() for name in one["contestants"] if name != "ours"))
+    rows = [
+        [
+            recipe,
+            f"{one['contestants']['ours']['ms']:.0f}",
+            *(spread(one["contestants"][name]["ratio"], 2) if name in one["contestants"] else "" for name in peers),
+        ]
+        for recipe, one in convolutions.items()
+    ]
+    missing = {name: library for one in convolutions.values() for name, library in one["missing"].items()}
+    notes = [f"Left out: {name}, since {library} is not installed." for name, library in missing.items()]
+    table = markdown(["convolutional recipes", "ours ms a step", *(f"{name} / ours" for name in peers)], rows)
+    return "\n".join([table, *([""] if notes else []), *notes])
+
+
 def spread(values: dict[str, float], digits: int) -> str:
     """Median and quartiles."""
     middle, low, high = (f"{values[key]:.{digits}f}" for key in ("median", "quartile_1", "quartile_3"))
@@ -112,4 +129,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "race": race_table,
     "epoch": epoch_table,
     "growth": growth_table,
+    "convolutions": convolutions_table,
 }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import epoch, machine, problem, race, tables
-from benchmarks.contestants import products
+from benchmarks.contestants import convolutional, products
 from benchmarks.parts import CONTESTANTS
 from benchmarks.problem import Problem
 from benchmarks.race import Burst, Entry, Spread, Worker
@@ -218,11 +218,37 @@ def test_an_epoch_through_the_trainer(tmp_path: Path, monkeypatch: pytest.Monkey
     assert 1e8 < training.peak_bytes < 1e10
 
 
+def test_the_convolutional_problem_survives_its_file(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    task = convolutional.Problem(
+        {"image_shape": [1, 28, 28], "smoothing": 0.1},
+        [random.normal(size=(100, 98)), random.normal(size=(2, 1, 5, 5))],
+        [random.normal(size=(2, 1, 5, 5))],
+        np.zeros((1, 2, 1, 28, 28)),
+        np.zeros((1, 2, 100)),
+    )
+    convolutional.save(task, tmp_path / "problem.npz")
+    loaded = convolutional.load(tmp_path / "problem.npz")
+    assert loaded.options == task.options
+    for weight, read in zip([*task.generator, *task.discriminator], [*loaded.generator, *loaded.discriminator]):
+        np.testing.assert_array_equal(weight, read)
+
+
+def test_the_convolutional_table_names_what_is_left_out() -> None:
+    spread = {"median": 0.25, "least": 0.2, "quartile_1": 0.2, "quartile_3": 0.3}
+    ours = {"ms": 400.0, "ratio": spread | {"median": 1.0}}
+    raced = {"missing": {}, "contestants": {"ours": ours, "torch-fused": {"ms": 100.0, "ratio": spread}}}
+    alone = {"missing": {"torch-fused": "torch"}, "contestants": {"ours": ours}}
+    table = tables.convolutions_table({"mnist_dcgan.yaml": raced})
+    assert "| mnist_dcgan.yaml | 400 | 0.25 (0.20-0.30) |" in table and "Left out" not in table
+    assert "Left out: torch-fused, since torch is not installed." in tables.convolutions_table({"emoji64.yaml": alone})
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
         ("--only=ours,caffe", "'caffe' is not known; known are: ours, library, course, torch"),
-        ("--parts=races", "'races' is not known; known are: race, epoch, growth"),
+        ("--parts=races", "'races' is not known; known are: race, epoch, growth, convolutions"),
         ("--rounds=0", "'0' is not a positive whole number"),
     ],
 )
