@@ -282,16 +282,9 @@ def _evaluate_images(paths: list[Path], folder: Path, settings: Settings, data: 
         if missing:
             samples, labels = _draw(path, settings, count)
             view = View(samples, reference.reader.read(samples), labels)
-            entry["digits"] = {
-                "samples": classes.histogram(view.reading.probabilities).tolist(),
-                "real": classes.histogram(reference.test.reading.probabilities).tolist(),
-            }
-            for group in missing:
-                if group in COMPUTE:
-                    _enter(entry, COMPUTE[group](view, reference), reference.ceiling(group))
-                elif partner:
-                    _judge_discriminator(entry, partner, view, reference)
-            entry["scores"] = {name: entry["scores"][name] for name in MEASURES if name in entry["scores"]}
+            if partner and "discriminator" in missing:
+                _judge_discriminator(entry, partner, view, reference)
+            _measure(entry, missing, view, reference)
             entries = [e for e in entries if e is not old] + [entry]
             scoreboard.write(results, entries)
             if path is paths[-1]:
@@ -301,6 +294,55 @@ def _evaluate_images(paths: list[Path], folder: Path, settings: Settings, data: 
     print(f"\n{paths[-1]}, {count:,} samples, seed {settings.seed}, G in {settings.mode} mode")
     print(scoreboard.table(entry))
     return [results, *pictures]
+
+
+def evaluate_images(path: Path, settings: Settings) -> list[Path]:
+    """Measure images that somebody else's program drew (or real ones), as those of our generators; print the table.
+
+    Args:
+        path: a .npy array of them, as `scoring.read_images` reads.
+        settings: what to measure; `samples`, `seed` and `mode` play no part, as all the images are taken as they are.
+
+    Returns:
+        The files written beside it: the scores, and the neighbours of the first images.
+
+    Raises:
+        UserError: the file or the data can't be used, or there are too few or too many images.
+    """
+    images = scoring.read_images(path, shape=(1, 28, 28))
+    if not FEWEST <= len(images) <= MOST:
+        raise UserError(f"{path}: holds {len(images):,} images; between {FEWEST} and {MOST:,} are needed")
+    groups = [group for group in settings.groups if group in COMPUTE]
+    if not groups:
+        raise UserError(f"--metrics {','.join(settings.groups)}: needs a checkpoint, and {path} holds images")
+    runtime.start(settings.device, seed=0)
+    reference = Reference(settings.data or Path(DEFAULT_FOLDERS["mnist"]), samples=len(images))
+    protocol = {
+        "version": PROTOCOL,
+        "samples": len(images),
+        "data": reference.data,
+        "classifier": _classifier(),
+    }
+    entry: Entry = {"files": {path.name: _sha256(path)}, "protocol": protocol, "scores": {}}
+    _measure(entry, groups, View(images, reference.reader.read(images), None), reference)
+    written = [path.with_suffix(".evaluation.json"), path.with_suffix(".neighbours.png")]
+    files.write_json(written[0], entry)
+    imaging.write_png(written[1], neighbours_panel(images, reference.train_images))
+    print(f"\n{path}, {len(images):,} images")
+    print(scoreboard.table(entry))
+    return written
+
+
+def _measure(entry: Entry, groups: Collection[str], view: View, reference: Reference) -> None:
+    """Enter what those groups say of images, the discriminator's aside, beside what they say of real ones."""
+    entry["digits"] = {
+        "samples": classes.histogram(view.reading.probabilities).tolist(),
+        "real": classes.histogram(reference.test.reading.probabilities).tolist(),
+    }
+    for group in groups:
+        if group in COMPUTE:
+            _enter(entry, COMPUTE[group](view, reference), reference.ceiling(group))
+    entry["scores"] = {name: entry["scores"][name] for name in MEASURES if name in entry["scores"]}
 
 
 def _evaluate_points(paths: list[Path], folder: Path, settings: Settings, data: config.Data) -> list[Path]:

@@ -3,6 +3,7 @@
     python scripts/evaluate.py --ckpt Generator199.ckpt                       evaluation.json, pictures and a table
     python scripts/evaluate.py --ckpt Generator199.ckpt --metrics parzen,fid
     python scripts/evaluate.py --run result/mnist                             every saved epoch, and a curve over epochs
+    python scripts/evaluate.py --images samples.npy                           of any other program: uint8 (N, 28, 28)
 
 A bare file name is looked up in result/*/checkpoints/; the newest wins. What has been evaluated is not evaluated again.
 """
@@ -32,6 +33,7 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--ckpt", help="a Generator<E>.ckpt: a path, or a name to look up")
     what.add_argument("--run", type=Path, metavar="DIR", help="a run directory, such as result/mnist")
+    what.add_argument("--images", type=Path, metavar="FILE.npy", help="images to measure as if G had drawn them")
     parser.add_argument("--metrics", type=groups, default=list(GROUPS), help=f"some of {','.join(GROUPS)} (all)")
     parser.add_argument("--samples", type=cli.positive, help="to draw (as published: 10000, or 2500 points)")
     parser.add_argument("--seed", type=cli.seed, default=2323, help="of the latent codes (2323)")
@@ -40,11 +42,12 @@ def main() -> None:
     parser.add_argument("--device", choices=cli.DEVICES, default="auto")
     arguments = parser.parse_args()
 
+    model = None
     if arguments.run:
-        ckpt = next(RunDir(arguments.run).checkpoints.glob("Generator*.ckpt"), arguments.run)
-    else:
-        ckpt = find_checkpoint(arguments.ckpt)
-    environment.prepare(model=environment.model_of(ckpt))
+        model = environment.model_of(next(RunDir(arguments.run).checkpoints.glob("Generator*.ckpt"), arguments.run))
+    elif arguments.ckpt:
+        model = environment.model_of(ckpt := find_checkpoint(arguments.ckpt))
+    environment.prepare(model=model)
     from gan_mnist import evaluation  # MindSpore reads its environment when it is imported.
 
     settings = evaluation.Settings(
@@ -57,6 +60,8 @@ def main() -> None:
     )
     if arguments.run:
         written = evaluation.evaluate_run(arguments.run, settings)
+    elif arguments.images:
+        written = evaluation.evaluate_images(arguments.images, settings)
     else:
         written = evaluation.evaluate_checkpoint(ckpt, settings)
     print("wrote " + ", ".join(map(str, written)))

@@ -143,6 +143,36 @@ def test_a_checkpoint_outside_a_run(cli_here: CliHere, run: Path, mnist_like: Pa
     assert entries(run)[1]["scores"] != entry["scores"]
 
 
+def test_images_from_elsewhere_are_measured_as_ours(
+    cli_here: CliHere, run: Path, mnist_like: Path, tmp_path: Path
+) -> None:
+    """What sample.py wrote, as the generator that drew it; but there is no discriminator to judge."""
+    options = ["--metrics", "classes,diversity,discriminator", "--data", mnist_like, "--device", "CPU"]
+    cli_here("evaluate", "--ckpt", "Generator1.ckpt", "--samples", 150, *options)
+    cli_here("sample", "--ckpt", "Generator1.ckpt", "--count", 150, "--out", "images.npy", "--device", "CPU")
+    cli_here("evaluate", "--images", "images.npy", *options)
+    theirs = json.loads((tmp_path / "images.evaluation.json").read_text(encoding="utf-8"))
+    ours = entries(run)[-1]
+    assert "d_accuracy_real" in ours["scores"]
+    assert theirs["scores"] == {name: score for name, score in ours["scores"].items() if "d_accuracy" not in name}
+    assert theirs["digits"] == ours["digits"]
+    assert (tmp_path / "images.neighbours.png").is_file()
+
+
+def test_images_that_cannot_be_measured_are_refused(cli_here: CliHere, tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", np.zeros((99, 28, 28), np.uint8))
+    np.save(tmp_path / "large.npy", np.zeros((200, 32, 32), np.uint8))
+    np.save(tmp_path / "fine.npy", np.zeros((200, 28, 28), np.uint8))
+    with pytest.raises(UserError, match="few.npy: holds 99 images; between 100 and 50,000"):
+        cli_here("evaluate", "--images", "few.npy")
+    with pytest.raises(UserError, match=r"large.npy: its shape is \(200, 32, 32\)"):
+        cli_here("evaluate", "--images", "large.npy")
+    with pytest.raises(UserError, match="--metrics discriminator: needs a checkpoint"):
+        cli_here("evaluate", "--images", "fine.npy", "--metrics", "discriminator")
+    with pytest.raises(UserError, match="nowhere.npy: no such file"):
+        cli_here("evaluate", "--images", "nowhere.npy")
+
+
 def test_the_scores_of_real_images_are_kept_beside_them_and_not_trusted_blindly(digits: Path, tmp_path: Path) -> None:
     shutil.copytree(digits, tmp_path / "data")
     fresh = evaluation.Reference(tmp_path / "data", samples=150).ceiling("classes")
@@ -189,7 +219,7 @@ def test_the_panel_shows_the_neighbour_of_the_sample_beside_it() -> None:
         (["--run", "x", "--metrics", "parzen,fib"], r"'fib' is not one of parzen, fid"),
         (["--run", "x", "--samples", "0"], r"'0' is not a positive"),
         (["--run", "x", "--ckpt", "y"], r"not allowed with"),
-        ([], r"one of the arguments --ckpt --run is required"),
+        ([], r"one of the arguments --ckpt --run --images is required"),
     ],
 )
 def test_bad_arguments_are_refused(cli_here: CliHere, arguments: list[str], complaint: str) -> None:
