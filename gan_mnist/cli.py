@@ -47,6 +47,13 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """A TCP port."""
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to {2**16 - 1}")
+    return int(text)
+
+
 def numbers(text: str) -> list[int]:
     """Whole numbers and ranges of them, such as 0-9 or 1,3,5-7."""
     found: list[int] = []

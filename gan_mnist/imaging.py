@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,6 +70,13 @@ def write_png(path: Path, image: np.ndarray) -> None:
     """Write a uint8 (H, W) or (H, W, 3) image."""
     with files.atomic_path(path) as temporary:
         imageio.imwrite(temporary, image)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """A uint8 (H, W) or (H, W, 3) image as the content of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "png")
+    return buffer.getvalue()
 
 
 def read_image(path: Path, *, size: tuple[int, int] | None = None, channels: int = 1) -> np.ndarray:
