@@ -118,6 +118,11 @@ class _Answers:
     def __init__(self, explorer: Explorer) -> None:
         self.explorer = explorer
 
+    def epochs(self) -> Any:
+        """How far the slider of epochs reaches now: the run may still be training."""
+        saved = self.explorer.epochs
+        return gr.update(minimum=saved[0], maximum=max(saved[-1], saved[0] + 1))
+
     def start(self, epoch: int, label: int, truncation: float, seed: float | None) -> list[Any]:
         """Where the sliders stand for the code of a seed, and its picture."""
         code = self.explorer.codes(1, seed=_seed(seed), truncation=truncation or None)[0]
@@ -386,6 +391,7 @@ def build(explorer: Explorer) -> gr.Blocks:
             """At these events, ask for an answer about these components and show it; also by its name over HTTP."""
             return gr.on(triggers, answer, asked, shown, api_name=answer.__name__, **AT_ONCE)
 
+        respond([page.load], answers.epochs, [], epoch)
         slid, released = [slider.input for slider in sliders], [slider.release for slider in (epoch, *sliders)]
         respond([epoch.input, label.input, *slid], answers.picture, place, shown)
         started = respond([seed.input, truncation.input], answers.start, place[:4], [*sliders, shown])

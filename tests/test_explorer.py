@@ -1,8 +1,7 @@
 """The explorer's answers, without a web page, on a trained run and on small networks of the other kinds."""
 
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -13,8 +12,6 @@ from gan_mnist.errors import UserError
 from gan_mnist.explorer import BATCH, DIRECTIONS, STEPS, Explorer
 from gan_mnist.models import build_network, network_spec
 
-Cli = Callable[..., CompletedProcess[str]]
-Refused = Callable[[CompletedProcess[str]], str]
 CONDITIONAL = config.Model(
     name="biggan",
     latent_size=6,
@@ -56,6 +53,15 @@ def test_it_draws_what_sample_draws_back_and_forth_through_the_epochs(explorer: 
     for epoch in (1, 0, 1, 0):
         np.testing.assert_array_equal(explorer.draw(codes, epoch=epoch), pictures[epoch])
         np.testing.assert_array_equal(explorer.draw(codes[:1], epoch=epoch), pictures[epoch][:1])
+
+
+def test_threads_do_not_mix_their_epochs(explorer: Explorer) -> None:
+    codes = explorer.codes(3, seed=6)
+    pictures = [explorer.draw(codes, epoch=epoch) for epoch in (0, 1)]
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(lambda number: explorer.draw(codes, epoch=number % 2), range(24)))
+    for number, images in enumerate(drawn):
+        np.testing.assert_array_equal(images, pictures[number % 2])
 
 
 def test_training_mode_is_that_of_sample_and_leaves_the_other_as_it_was(explorer: Explorer) -> None:

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,18 +27,35 @@ DATA = re.compile(r'src="data:image/png;base64,([^"]+)"')
 with_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="the extra `web` is not installed")
 
 
+LISTENER = """
+import sys
+
+def note(event, arguments):
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        with open({path!r}, "a") as file:
+            print(arguments[1][0], file=file)
+
+sys.addaudithook(note)
+"""
+
+
 class Page:
-    """A running scripts/explore.py."""
+    """A running scripts/explore.py; whom it calls is noted in `calls`."""
 
     def __init__(self, run: Path, temporary: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         command = [sys.executable, str(ROOT / "scripts" / "explore.py"), "--run", str(run), "--port", str(self.port)]
-        self.temporary = temporary
+        self.temporary = temporary / "temporary"
+        self.temporary.mkdir()
+        self.calls = temporary / "calls"
+        self.calls.touch()
+        (temporary / "sitecustomize.py").write_text(LISTENER.format(path=str(self.calls)))
+        self.run = run
         self.process = subprocess.Popen(
             command,
-            env={**os.environ, "TMPDIR": str(temporary)},
+            env={**os.environ, "TMPDIR": str(self.temporary), "PYTHONPATH": str(temporary)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -65,7 +83,8 @@ class Page:
 
 @pytest.fixture(scope="module")
 def page(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    page = Page(trained_run, tmp_path_factory.mktemp("temporary"))
+    folder = tmp_path_factory.mktemp("page")
+    page = Page(shutil.copytree(trained_run, folder / "quickstart"), folder)
     yield page
     if page.process.poll() is None:
         page.process.kill()
@@ -180,6 +199,24 @@ def test_other_epochs_are_refused_and_no_file_of_the_machine_is_read(page: Page,
     stolen = {"path": str(trained_run / "config.yaml"), "meta": {"_type": "gradio.FileData"}}
     assert page.post("upload", stolen, False, 1).status_code != 200
     assert requests.get(f"{page.url}/gradio_api/file={trained_run / 'config.yaml'}", timeout=30).status_code == 403
+
+
+@with_gradio
+def test_epochs_that_training_adds_are_there_when_the_page_is_loaded_again(page: Page) -> None:
+    where = page.ask("start", 1, 0, 0, 7)[:-1]
+    saved = page.run / "checkpoints"
+    shutil.copy(saved / "Generator1.ckpt", saved / "Generator3.ckpt")
+    assert page.ask("epochs")["maximum"] == 3
+    assert DATA.findall(page.ask("picture", 3, 0, 0, 7, *where)) == DATA.findall(
+        page.ask("picture", 1, 0, 0, 7, *where)
+    )
+    said = page.ask("picture", 2, 0, 0, 7, *where)
+    assert said.startswith('<p class="trouble">epoch 2 was not saved') and said.endswith("there are 0-1, 3</p>")
+
+
+@with_gradio
+def test_it_has_called_nobody_but_itself(page: Page) -> None:
+    assert set(page.calls.read_text().split()) == {"127.0.0.1"}
 
 
 @with_gradio
