@@ -342,7 +342,9 @@ def build(explorer: Explorer) -> gr.Blocks:
                 reach = (epochs[0], max(epochs[-1], epochs[0] + 1))
                 epoch = give(gr.Slider(*reach, epochs[-1], step=1, precision=0, elem_id="epoch"), "epoch", "轮次")
                 with gr.Row(visible=conditional):
-                    label = give(gr.Dropdown(classes, value=0, elem_id="class"), "class y", "类别 y")
+                    label = give(
+                        gr.Dropdown(classes, value=0, elem_id="class"), "class y of all pictures", "所有图像的类别 y"
+                    )
                     truncation = give(gr.Dropdown(TRUNCATIONS, value=0.0, visible=normal), "truncation", "截断")
                 with gr.Row(equal_height=True):
                     seed = give(gr.Number(FIRST_SEED, elem_id="seed", scale=2, **seeds), "seed of z", "z 的种子")
@@ -387,9 +389,9 @@ def build(explorer: Explorer) -> gr.Blocks:
 
         place = [epoch, label, truncation, seed, *sliders]
 
-        def respond(triggers: list[Any], answer: Callable[..., Any], asked: list[Any], shown: Any) -> Any:
-            """At these events, ask for an answer about these components and show it; also by its name over HTTP."""
-            return gr.on(triggers, answer, asked, shown, api_name=answer.__name__, **AT_ONCE)
+        def respond(triggers: list[Any], answer: Callable[..., Any], asked: list[Any], told: Any) -> Any:
+            """At these events, answer about the components `asked` in those `told`; also over HTTP, by its name."""
+            return gr.on(triggers, answer, asked, told, api_name=answer.__name__, **AT_ONCE)
 
         respond([page.load], answers.epochs, [], epoch)
         slid, released = [slider.input for slider in sliders], [slider.release for slider in (epoch, *sliders)]
@@ -411,7 +413,7 @@ def build(explorer: Explorer) -> gr.Blocks:
         respond([pad.input], answers.drawing, [epoch], opinion)
 
         spoken = [component for component, _, _ in words.entries]
-        language.input(words.said, language, spoken, js=CHOOSE_LANGUAGE, api_visibility="private", **AT_ONCE)
+        language.input(words.said, language, spoken, js=CHOOSE_LANGUAGE, api_name="language", **AT_ONCE)
         page.load(
             lambda chosen: [chosen, *words.said(chosen)],
             language,

@@ -202,6 +202,16 @@ def test_other_epochs_are_refused_and_no_file_of_the_machine_is_read(page: Page,
 
 
 @with_gradio
+def test_the_controls_speak_english_and_chinese(page: Page) -> None:
+    english, chinese = ([str(update) for update in page.ask("language", name)] for name in ("English", "中文"))
+    assert len(english) == len(chinese) > 20
+    same = [text for text, other in zip(english, chinese) if text == other]
+    assert len(same) == 2 and all("A" in text for text in same)  # Formulas.
+    assert any("'Random'" in text for text in english) and any("'随机'" in text for text in chinese)
+    assert not any(re.search("[\u4e00-\u9fff]", text) for text in english)
+
+
+@with_gradio
 def test_epochs_that_training_adds_are_there_when_the_page_is_loaded_again(page: Page) -> None:
     where = page.ask("start", 1, 0, 0, 7)[:-1]
     saved = page.run / "checkpoints"
