@@ -128,13 +128,23 @@ def make_train_step(
         images = images + noise[0] if noise else images
         return images.reshape(images.shape[0] // rules.pack, -1, *images.shape[2:])
 
-    def steepness(image: Tensor, *condition: Tensor) -> Tensor:
+    def slope(image: Tensor) -> Tensor:
+        def total(image: Tensor) -> Tensor:  # Not the one below: an empty `*told` would be one argument too many.
+            return D.logits(image).sum()
+
+        return ms.grad(total)(image)
+
+    def slope_told(image: Tensor, *told: Tensor) -> Tensor:
+        def total(image: Tensor, *told: Tensor) -> Tensor:
+            return D.logits(image, *told).sum()
+
+        return ms.grad(total)(image, *told)
+
+    slope_of_d = slope_told if rules.conditional or "dropout" in rules.draws else slope
+
+    def steepness(image: Tensor, *told: Tensor) -> Tensor:
         """|grad D|^2 at each image, (N,)."""
-
-        def total(image: Tensor) -> Tensor:
-            return D.logits(image, *condition).sum()
-
-        return ops.square(ms.grad(total)(image)).reshape(image.shape[0], -1).sum(axis=1)
+        return ops.square(slope_of_d(image, *told)).reshape(image.shape[0], -1).sum(axis=1)
 
     def d_loss(both: Tensor, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, fake = part(both, 0, 2), part(both, 1, 2)

@@ -11,7 +11,7 @@ from gan_mnist.losses import make_loss
 from gan_mnist.models import NetworkSpec, build_network
 from gan_mnist.steps import Rules, make_optimizer, make_train_step
 
-N, LATENT, IMAGE, LR = 6, 4, (1, 3, 3), 0.05
+N, LATENT, IMAGE, CLASSES, LR = 6, 4, (1, 3, 3), 3, 0.05
 
 Weights = list[np.ndarray]
 
@@ -30,20 +30,21 @@ class Game:
         weight1, bias1, weight2, bias2 = self.G
         return np.tanh(np.maximum(z @ weight1.T + bias1, 0) @ weight2.T + bias2)
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
+    def logits(self, images: np.ndarray, told: np.ndarray) -> np.ndarray:
+        """Of images (N, 9), or packs of them, told their classes (N, classes)."""
         weight1, bias1, weight2, bias2 = self.D
-        hidden = images @ weight1.T + bias1
+        hidden = np.hstack([images, told]) @ weight1.T + bias1
         return np.where(hidden > 0, hidden, 0.2 * hidden) @ weight2.T + bias2
 
-    def steepness(self, images: np.ndarray) -> np.ndarray:
-        """|grad D|^2 at each image."""
+    def steepness(self, images: np.ndarray, told: np.ndarray) -> np.ndarray:
+        """|grad D|^2 at each image; what D is told does not vary."""
         weight1, bias1, weight2, _ = self.D
-        slopes = np.where(images @ weight1.T + bias1 > 0, 1.0, 0.2)
-        return (((slopes * weight2) @ weight1) ** 2).sum(axis=1)
+        slopes = np.where(np.hstack([images, told]) @ weight1.T + bias1 > 0, 1.0, 0.2)
+        return (((slopes * weight2) @ weight1[:, : images.shape[1]]) ** 2).sum(axis=1)
 
-    def loss_d(self, x: np.ndarray, fake: np.ndarray, moves: np.ndarray, mix: np.ndarray) -> float:
+    def loss_d(self, x: np.ndarray, fake: np.ndarray, told: np.ndarray, moves: np.ndarray, mix: np.ndarray) -> float:
         x, fake = x.reshape(len(x) // self.pack, -1), fake.reshape(len(fake) // self.pack, -1)
-        real, generated = self.logits(x), self.logits(fake)
+        real, generated = self.logits(x, told), self.logits(fake, told)
         if self.options.name == "wasserstein_gp":
             value = generated.mean() - real.mean()
             weight = 10.0 if self.options.gradient_penalty is None else self.options.gradient_penalty
@@ -51,13 +52,13 @@ class Game:
             target = 1 - self.options.smoothing + self.options.label_noise * (2 * moves - 1)
             value = (target * softplus(-real) + (1 - target) * softplus(real)).mean() + softplus(generated).mean()
             weight = self.options.gradient_penalty or 0.0
-        value += self.options.r1 / 2 * self.steepness(x).mean()
+        value += self.options.r1 / 2 * self.steepness(x, told).mean()
         between = x + mix * (fake - x)
-        return float(value + weight * ((np.sqrt(self.steepness(between)) - 1) ** 2).mean())
+        return float(value + weight * ((np.sqrt(self.steepness(between, told)) - 1) ** 2).mean())
 
-    def loss_g(self, z: np.ndarray, noise: np.ndarray) -> float:
+    def loss_g(self, z: np.ndarray, told: np.ndarray, noise: np.ndarray) -> float:
         fake = (self.draw(z) + noise).reshape(len(z) // self.pack, -1)
-        logits = self.logits(fake)
+        logits = self.logits(fake, told)
         return float(-logits.mean() if self.options.name == "wasserstein_gp" else softplus(-logits).mean())
 
     def unorthogonal(self) -> float:
@@ -82,22 +83,27 @@ class Game:
             array -= LR * (gradient + decay * array)
         return value
 
-    def step(self, x: np.ndarray, z: np.ndarray, numbers: dict[str, np.ndarray], rules: Rules, decay: float) -> tuple:
+    def step(
+        self, x: np.ndarray, y: np.ndarray, z: np.ndarray, numbers: dict[str, np.ndarray], rules: Rules, decay: float
+    ) -> tuple:
         k, packs = rules.d_steps, N // self.pack
         zeros = np.zeros((2 * k * N, 9))
         noise = numbers.get("instance_noise", zeros).reshape(k, 2, N, 9)
         moves = numbers.get("label_noise", np.full((k * packs, 1), 0.5)).reshape(k, packs, 1)
         mix = numbers.get("mix", np.zeros((k * packs, 1, 1, 1))).reshape(k, packs, 1)
         x = x.reshape(k, N, 9)
+        told = np.eye(CLASSES)[y].reshape(k, N, -1) if rules.conditional else np.zeros((k, packs, 0))
         z = z.reshape(k + rules.g_steps - 1, N, LATENT)
+        if rules.conditional:  # Later updates of G are told what the last one of D was.
+            z = np.concatenate([z, told[np.minimum(np.arange(len(z)), k - 1)]], axis=2)
 
         def d(turn: int, fake: np.ndarray) -> float:
             real, fake = x[turn] + noise[turn, 0], fake + noise[turn, 1]
-            return self.descend(self.D, lambda: self.loss_d(real, fake, moves[turn], mix[turn]), decay)
+            return self.descend(self.D, lambda: self.loss_d(real, fake, told[turn], moves[turn], mix[turn]), decay)
 
         def g(turn: int) -> float:
-            before = self.loss_g(z[turn], noise[-1, 1])
-            self.descend(self.G, lambda: self.loss_g(z[turn], noise[-1, 1]) + self.unorthogonal(), decay)
+            before = self.loss_g(z[turn], told[-1], noise[-1, 1])
+            self.descend(self.G, lambda: self.loss_g(z[turn], told[-1], noise[-1, 1]) + self.unorthogonal(), decay)
             return before
 
         for turn in range(k - 1):
@@ -126,6 +132,11 @@ CASES: dict[str, tuple[dict, Rules]] = {
     "gradient penalty": ({"gradient_penalty": 3.0}, Rules(d_steps=2, draws=("mix",))),
     "Wasserstein": ({"name": "wasserstein_gp"}, Rules(d_steps=2, draws=("mix",))),
     "orthogonal": ({"orthogonal": 0.05}, Rules(g_steps=2)),
+    "told the class": ({}, Rules(d_steps=2, g_steps=2, conditional=True)),
+    "told the class, penalties": (
+        {"r1": 1.0, "gradient_penalty": 1.0, "instance_noise": 0.2},
+        Rules(d_steps=2, conditional=True, draws=("instance_noise", "mix")),
+    ),
     "all": (
         {"label_noise": 0.1, "instance_noise": 0.2, "r1": 1.0, "gradient_penalty": 1.0},
         Rules(d_steps=2, g_steps=2, pack=2, draws=("label_noise", "instance_noise", "mix")),
@@ -140,9 +151,11 @@ def test_a_step_is_the_game_written_out(case: str) -> None:
     decay = 0.1 if case == "plain" else 0.0
     random = np.random.default_rng(3)
     ms.set_seed(4)
-    common = {"model": "dense", "latent_size": LATENT, "image_shape": IMAGE}
-    G = build_network(NetworkSpec(role="generator", options={"hidden": [5]}, **common)).set_train()
-    D = build_network(NetworkSpec(role="discriminator", options={"hidden": [7]}, pack=rules.pack, **common)).set_train()
+    model, told = ("conditional", {"classes": CLASSES}) if rules.conditional else ("dense", {})
+    common = {"model": model, "latent_size": LATENT, "image_shape": IMAGE}
+    G = build_network(NetworkSpec(role="generator", options={"hidden": [5], **told}, **common)).set_train()
+    options_d = {"hidden": [7], **told}
+    D = build_network(NetworkSpec(role="discriminator", options=options_d, pack=rules.pack, **common)).set_train()
     descent = Optimizer(name="momentum", lr=LR, momentum=0.0, weight_decay=decay)
     optimizers = [make_optimizer(net, descent, rates=np.full(1, LR), prefix=f"{p}.") for net, p in ((G, "g"), (D, "d"))]
     for parameter in (*G.get_parameters(), *D.get_parameters()):
@@ -160,10 +173,11 @@ def test_a_step_is_the_game_written_out(case: str) -> None:
             "instance_noise": 0.3 * random.standard_normal((2 * k * N, *IMAGE)),
             "mix": random.random((k * packs, 1, 1, 1)),
         }
+        y = random.integers(0, CLASSES, k * N).astype(np.int32)
         drawn = [numbers[name] for name in rules.draws]
-        arrays = [x, np.zeros(k * N, np.int32), z, *drawn]
+        arrays = [x, y, z, *drawn]
         got = step(*[ms.Tensor(array if array.dtype == np.int32 else array.astype(np.float32)) for array in arrays])
-        wanted = game.step(x, z, dict(zip(rules.draws, drawn)), rules, decay)
+        wanted = game.step(x, y, z, dict(zip(rules.draws, drawn)), rules, decay)
         np.testing.assert_allclose([float(value.asnumpy()) for value in got[:2]], wanted, rtol=2e-4, atol=2e-5)
         for network, weights in ((G, game.G), (D, game.D)):
             for parameter, array in zip(network.get_parameters(), weights, strict=True):

@@ -17,7 +17,7 @@ from mindspore import nn
 
 from gan_mnist import config
 from gan_mnist.errors import UserError
-from gan_mnist.models import biggan, dcgan, dense, maxout, toy
+from gan_mnist.models import biggan, conditional, dcgan, dense, maxout, toy
 
 Role = Literal["generator", "discriminator"]
 
@@ -31,6 +31,7 @@ class Architecture(NamedTuple):
 
 MODELS: dict[str, Architecture] = {
     "dense": Architecture(dense.Generator, dense.Discriminator),
+    "conditional": Architecture(conditional.Generator, conditional.Discriminator),
     "maxout": Architecture(maxout.Generator, maxout.Discriminator),
     "dcgan": Architecture(dcgan.Generator, dcgan.Discriminator),
     "biggan": Architecture(biggan.Generator, biggan.Discriminator),

@@ -19,7 +19,7 @@ from pydantic import PositiveInt
 
 from gan_mnist.config import Widths
 from gan_mnist.errors import UserError
-from gan_mnist.models.layers import MOMENTUM
+from gan_mnist.models.layers import MOMENTUM, one_hot
 from gan_mnist.models.spectral import SpectralConv2d, SpectralDense, SpectralNorm, first_u
 
 
@@ -249,7 +249,7 @@ class Attention(nn.Cell):
 
 def _rows(table: Tensor, y: Tensor, classes: int) -> Tensor:
     """Row y of a table (classes, width), for each y (N,); as a matrix product, whose gradient is fast."""
-    return ops.matmul(ops.one_hot(y, classes, Tensor(1.0, ms.float32), Tensor(0.0, ms.float32)), table)
+    return ops.matmul(one_hot(y, classes), table)
 
 
 def _check_resolution(role: str, channels: list[int], height: int, width: int) -> None:

@@ -62,6 +62,11 @@ def leaky_relu(alpha: float) -> nn.Cell:
     return LeakyReLU(alpha) if _on_cpu() else nn.LeakyReLU(alpha)
 
 
+def one_hot(y: Tensor, classes: int) -> Tensor:
+    """Classes y (N,) int32 as rows (N, classes): 1 at the class, 0 elsewhere."""
+    return ops.one_hot(y, classes, Tensor(1.0, ms.float32), Tensor(0.0, ms.float32))
+
+
 def drop(x: Tensor, numbers: Tensor, *, keep: float) -> Tensor:
     """Leave out entries at random, and scale the others up in return (Srivastava et al. 2014).
 
