@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import platform
 import sys
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -20,10 +18,6 @@ from gan_mnist.errors import UserError
 
 DEVICES = ("Ascend", "GPU", "CPU")
 """Best first."""
-COMPUTING = ("ActorThread_", "KernelThread_")
-"""What the names of MindSpore's computing threads begin with."""
-THREADS = Path("/proc/self/task")
-"""This process's threads, on Linux."""
 
 
 def start(device: Device, *, seed: int) -> str:
@@ -47,33 +41,7 @@ def start(device: Device, *, seed: int) -> str:
         (ms.Tensor([1.0]) + 1).asnumpy()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"--device {chosen}: MindSpore cannot use it ({str(error).splitlines()[0]})") from error
-    if chosen == "CPU":
-        part_threads()
     return chosen
-
-
-def part_threads() -> None:
-    """Give each of MindSpore's two computing threads a core of its own where there are two (Linux).
-
-    They share every matrix product, and wait for each other spinning. Left alone, the kernel at times runs both on one
-    core, beside Python's thread: a step of the Dense GAN takes a tenth longer. With more cores there is room, and
-    nothing to win; which thread takes which core depends on the process, so that two trainings don't ask for the same.
-    """
-    if not (hasattr(os, "sched_setaffinity") and THREADS.is_dir()):
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    computing = [int(thread.name) for thread in THREADS.iterdir() if _name(thread).startswith(COMPUTING)]
-    if len(cores) == len(computing) == 2:
-        for place, thread in enumerate(sorted(computing), os.getpid()):
-            with contextlib.suppress(OSError):  # Ended meanwhile, or not allowed: as before, then.
-                os.sched_setaffinity(thread, {cores[place % 2]})
-
-
-def _name(thread: Path) -> str:
-    try:
-        return (thread / "comm").read_text().strip()
-    except OSError:
-        return ""
 
 
 def _quieten_logger() -> None:
