@@ -166,6 +166,18 @@ class Train(Section):
     """When a loss or weight is no longer finite: stop, or go back to the last saved state and draw other batches."""
 
 
+class Distributed(Section):
+    """Training in several processes, see docs/scaling.md; `data.batch_size` is what all of them take together."""
+
+    sync_batch_norm: bool = True
+    """BatchNorm normalises by the statistics of the whole batch, as one process would; false: of each worker's part."""
+    scale_lr: Literal["none", "linear", "sqrt"] = "none"
+    """How both learning rates grow with the batch: not at all, by the factor data.batch_size / base_batch (Goyal et al.
+    2017), or by its square root (Krizhevsky 2014). The number of workers changes nothing."""
+    base_batch: PositiveInt = 128
+    """The batch that the recipe's learning rates were chosen for."""
+
+
 class Checkpoint(Section):
     """What is saved, and how often."""
 
@@ -215,6 +227,7 @@ class Config(Section):
     train: Train = Train()
     sample: Sample = Sample()
     checkpoint: Checkpoint = Checkpoint()
+    distributed: Distributed = Distributed()
     pretrained: Pretrained = Pretrained()
 
     @property

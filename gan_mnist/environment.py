@@ -14,12 +14,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gan_mnist import files
+from gan_mnist import distributed, files
 
 VERBOSE = "GAN_MNIST_VERBOSE"
 """Set to 1 to leave MindSpore's own messages on the console."""
 CONVOLUTIONAL = frozenset({"dcgan", "biggan"})
 """Architectures with convolutions."""
+TOGETHER = {
+    # A collective operation on CPU fails when another worker is late by half a minute: one that draws, judges or saves.
+    "MS_CPU_COMM_OP_TIMEOUT": "86400",
+}
+"""For one of several workers."""
 HEAD = 4096
 """Bytes of a checkpoint in which the name of its architecture stands."""
 
@@ -37,7 +42,8 @@ def prepare(*, model: str | None = None, log_dir: Path | None = None) -> None:
     """
     if "mindspore" in sys.modules:
         raise RuntimeError("environment.prepare must run before mindspore is imported")
-    for name, value in settings(model).items():
+    chosen = settings(model) | (TOGETHER if distributed.is_launched() else {})
+    for name, value in chosen.items():
         os.environ.setdefault(name, value)
     # With the cache on, MindSpore 2.10 starts a second run with NaN losses: never inherit it.
     os.environ["MS_COMPILER_CACHE_ENABLE"] = "0"

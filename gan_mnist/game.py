@@ -15,6 +15,7 @@ from gan_mnist.errors import UserError
 from gan_mnist.latents import Draw
 from gan_mnist.losses import Loss, make_loss
 from gan_mnist.models import NetworkSpec, build_network, network_spec
+from gan_mnist.models.layers import synchronise
 from gan_mnist.steps import Rules, TrainStep, make_optimizer, make_train_step, own_parameters
 
 
@@ -68,22 +69,20 @@ class Game(NamedTuple):
         return [*(parameter for network in networks for parameter in network.get_parameters()), *own]
 
 
-def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_epoch: int) -> Game:
+def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_epoch: int, workers: int = 1) -> Game:
     """Build both networks, fresh or from pretrained weights, and their optimizers.
 
     Args:
         config: the resolved configuration.
         image_shape: (channels, height, width) of an image.
         steps_per_epoch: steps in an epoch.
+        workers: how many play it together.
 
     Raises:
         UserError: an option or a checkpoint does not fit.
     """
     loss = make_loss(config.loss)
-    if config.data.batch_size % config.model.pack:
-        raise UserError(
-            f"data.batch_size is {config.data.batch_size}, which model.pack={config.model.pack} does not divide"
-        )
+    _require_divisible(config, workers)
     ms.set_seed(config.train.seed)
     spec_g = network_spec(config.model, "generator", image_shape)
     spec_d = network_spec(config.model, "discriminator", image_shape)
@@ -93,6 +92,7 @@ def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_e
             checkpoint.restore(network, checkpoint.load(path), path)
     rates_g, rates_d = (
         schedules.learning_rates(options, epochs=config.train.epochs, steps_per_epoch=steps_per_epoch * updates)
+        * schedules.batch_factor(config)
         for options, updates in ((config.optim_g, config.train.g_steps), (config.optim_d, config.train.d_steps))
     )
     optim_g = make_optimizer(G, config.optim_g, rates=rates_g, prefix="optim_g.")
@@ -106,10 +106,31 @@ def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_e
         pack=config.model.pack,
         conditional=_classes(G, D, config) is not None,
         draws=tuple(draw.name for draw in draws),
+        workers=workers,
     )
+    if workers > 1 and config.distributed.sync_batch_norm:
+        for network in (G, D):
+            synchronise(network, workers)
     G.set_train()
     D.set_train()
     return Game(G, D, spec_g, spec_d, optim_g, optim_d, rates_g, rates_d, loss, average, rules, draws)
+
+
+def _require_divisible(config: Config, workers: int) -> None:
+    """Refuse a batch whose parts would not be equal, or too small for BatchNorm.
+
+    Raises:
+        UserError: naming the batch, and what it is divided by.
+    """
+    size, pack = config.data.batch_size, config.model.pack
+    if size % pack:
+        raise UserError(f"data.batch_size is {size}, which model.pack={pack} does not divide")
+    if size % (workers * pack) or size // workers < 2:
+        whole = f", each with whole packs of {pack}" if pack > 1 else ""
+        raise UserError(
+            f"data.batch_size is {size}, which {workers} workers can't share equally{whole}, 2 images each at least; "
+            f"make it a multiple of {workers * max(pack, 2)}, or train with another number of workers"
+        )
 
 
 def _classes(G: nn.Cell, D: nn.Cell, config: Config) -> int | None:
@@ -132,11 +153,11 @@ def _draws(config: Config, D: nn.Cell, image_shape: tuple[int, int, int], loss: 
     packs = images // config.model.pack
     draws = []
     if noise_size := getattr(D, "noise_size", 0):  # Of a D that draws at random itself; see `models`.
-        draws.append(Draw("dropout", (2 * packs, noise_size)))
+        draws.append(Draw("dropout", (2 * packs, noise_size), sides=2))
     if config.loss.label_noise:
         draws.append(Draw("label_noise", (packs, 1)))
     if config.loss.instance_noise:
-        draws.append(Draw("instance_noise", (2 * images, *image_shape), "normal", config.loss.instance_noise))
+        draws.append(Draw("instance_noise", (2 * images, *image_shape), "normal", config.loss.instance_noise, sides=2))
     if loss.gradient_penalty:
         draws.append(Draw("mix", (packs, 1, 1, 1)))
     return tuple(draws)

@@ -22,6 +22,9 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        """The signal that this process received."""
+        self.agreed: int | None = None
+        """The signal because of which all workers stop, whichever of them received it."""
         self.deferring = False
 
     def __bool__(self) -> bool:
@@ -30,7 +33,7 @@ class Interrupt:
     @property
     def exit_status(self) -> int:
         """130 after Ctrl-C, 143 after SIGTERM."""
-        return 128 + (self.number or 0)
+        return 128 + (self.number or self.agreed or 0)
 
     def defer(self) -> None:
         """There is something to save from here on, so the first signal only asks; before, it ends the process."""
@@ -38,7 +41,7 @@ class Interrupt:
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
         """Take note of a signal."""
-        second = bool(self)
+        second = self.number is not None
         self.number = number
         if second or not self.deferring:
             os._exit(self.exit_status)

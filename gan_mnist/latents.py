@@ -25,6 +25,8 @@ class Draw(NamedTuple):
     """Their distribution."""
     scale: float = 1.0
     """What they are multiplied by."""
+    sides: int = 1
+    """2: an update's numbers are those of its real images, then those of as many generated ones."""
 
     def numbers(self, random: np.random.Generator) -> np.ndarray:
         """Float32 of `shape`."""

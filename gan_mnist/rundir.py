@@ -55,13 +55,32 @@ class RunDir:
         """Whether a run has begun here."""
         return self.config.exists() or self.metrics.exists()
 
+    def require(self, *, resume: bool, overwrite: bool) -> None:
+        """Make sure that there is a run to go on with, or none that would be lost.
+
+        Raises:
+            UserError: otherwise.
+        """
+        if resume and not self.holds_run:
+            raise UserError(f"--resume: {self.path} holds no run; start it without --resume")
+        if self.holds_run and not resume and not overwrite:
+            raise UserError(
+                f"{self.path}: holds a run already; --resume it, --overwrite it, or choose another --run-name"
+            )
+
     @contextlib.contextmanager
-    def claim(self) -> Iterator[None]:
+    def claim(self, *, leads: bool = True) -> Iterator[None]:
         """Keep every other process out of this run while the block runs; the claim dies with its holder.
+
+        Args:
+            leads: False for one of several workers whose leader claims the run for all.
 
         Raises:
             UserError: another process trains here, or the folder can't be written.
         """
+        if not leads:
+            yield
+            return
         with files.file_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(self.path / ".lock", timeout=0)

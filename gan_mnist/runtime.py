@@ -10,18 +10,25 @@ from importlib import metadata
 from typing import Any
 
 import mindspore as ms
+from mindspore import communication
 
 import gan_mnist
 from gan_mnist import environment
 from gan_mnist.config import Device
+from gan_mnist.distributed import ALONE, Worker, is_launched
 from gan_mnist.errors import UserError
 
 DEVICES = ("Ascend", "GPU", "CPU")
 """Best first."""
 
 
-def start(device: Device, *, seed: int) -> str:
+def start(device: Device, *, seed: int, worker: Worker = ALONE) -> str:
     """Choose the device, seed MindSpore's initialisers, and run one operation on it, so that any trouble shows now.
+
+    Args:
+        device: which.
+        seed: of the initial weights.
+        worker: decides which of several GPUs or Ascend cards; meets the other workers, if there are any.
 
     Returns:
         The device in use.
@@ -36,7 +43,9 @@ def start(device: Device, *, seed: int) -> str:
         usable = ", ".join(name for name in DEVICES if _available(name))
         raise UserError(f"--device {chosen}: not available on this machine; use --device auto, or one of: {usable}")
     try:
-        ms.set_device(chosen)
+        ms.set_device(chosen, worker.local_rank if is_launched() and chosen != "CPU" else None)
+        if is_launched():
+            communication.init()  # MCCL, NCCL or HCCL, by the device.
         ms.set_seed(seed)
         (ms.Tensor([1.0]) + 1).asnumpy()
     except (RuntimeError, ValueError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gan_mnist.config import Optimizer
+from gan_mnist.config import Config, Optimizer
 
 
 def learning_rates(options: Optimizer, *, epochs: int, steps_per_epoch: int) -> np.ndarray:
@@ -43,6 +43,12 @@ def learning_rates(options: Optimizer, *, epochs: int, steps_per_epoch: int) -> 
     shape = shapes[schedule.name]()
     rise = np.minimum(1, (t + 1) / schedule.warmup) if schedule.warmup else 1.0
     return options.lr * np.maximum(final, shape) * rise
+
+
+def batch_factor(config: Config) -> float:
+    """What `distributed.scale_lr` multiplies both learning rates by."""
+    growth = config.data.batch_size / config.distributed.base_batch
+    return {"none": 1.0, "linear": growth, "sqrt": growth**0.5}[config.distributed.scale_lr]
 
 
 def momentum(options: Optimizer, epoch: int) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from gan_mnist import config
+from gan_mnist.collectives import mean_over
 from gan_mnist.losses import Loss
 from gan_mnist.models.spectral import orthogonal_gradient
 
@@ -28,7 +29,7 @@ def make_optimizer(network: nn.Cell, options: config.Optimizer, *, rates: np.nda
         prefix: such as `optim_g.`.
     """
     weights = network.trainable_params()
-    rate = rates.tolist() if np.ptp(rates) else options.lr
+    rate = rates.tolist() if np.ptp(rates) else float(rates[0])
     if options.name == "adam":
         beta1 = max(options.beta1, 1e-9)  # MindSpore refuses 0; to float32, 1e-9 of a moment beside a gradient is none.
         optimizer = nn.Adam(
@@ -64,6 +65,8 @@ class Rules(NamedTuple):
     """Both networks are told the class: G(z, y), D.logits(x, y)."""
     draws: tuple[str, ...] = ()
     """Names of the random numbers that come with a step's images (`latents.Draw`), in their order."""
+    workers: int = 1
+    """Processes that play together, each with N images of its own; they update by the mean of their gradients."""
 
 
 def make_train_step(
@@ -106,6 +109,7 @@ def make_train_step(
     """
     loss_of_d, loss_of_g, orthogonal = loss.discriminator, loss.generator, loss.orthogonal
     turns, codes = rules.d_steps, rules.d_steps + rules.g_steps - 1
+    mean = mean_over(rules.workers)
     # What an update of D is given beside images, where the game has it: classes and random numbers.
     names = ("class",) * rules.conditional + rules.draws
     # Real and generated images go through D as one batch, unless D's BatchNorm would mix their statistics.
@@ -177,12 +181,12 @@ def make_train_step(
     def update_d(x: Tensor, fake: Tensor, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         both = as_seen(ops.concat((x, fake)), get("instance_noise", given))
         (loss_d, real_logits, fake_logits), gradients = d_gradient(both, *given)
-        optim_d(gradients)
+        optim_d(mean(gradients))
         return loss_d, real_logits, fake_logits
 
     def update_g(fake: Tensor, g_backward: Callable[..., Any], *given: Tensor) -> Tensor:
         loss_g, fake_gradient = gradient_of_fake(fake, *given)
-        gradients = g_backward(fake_gradient)[-1]
+        gradients = mean(g_backward(fake_gradient)[-1])
         if orthogonal:
             gradients = tuple([by_game + pull(weight) for by_game, weight in zip(gradients, optim_g.parameters)])
         optim_g(gradients)

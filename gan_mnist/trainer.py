@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import shlex
 import shutil
 import sys
@@ -30,9 +32,11 @@ from gan_mnist import (
     state,
     tensorboard,
 )
+from gan_mnist.collectives import Workers
 from gan_mnist.config import Config
 from gan_mnist.data import Images, dataset, load_images
 from gan_mnist.data.toys import TOYS
+from gan_mnist.distributed import ALONE, Worker
 from gan_mnist.errors import NonFiniteError, UserError
 from gan_mnist.game import Game, build_game, draws_of, set_momentum
 from gan_mnist.interrupts import Interrupt
@@ -52,15 +56,24 @@ MOST_DETOURS = 3
 DIVERGED = "training has diverged; the last good state is kept; try smaller optim_d.lr and optim_g.lr"
 
 
-def train(config: Config, images: Images, run: RunDir, *, interrupt: Interrupt, resume: bool = False) -> int:
+def train(
+    config: Config,
+    images: Images | None,
+    run: RunDir,
+    *,
+    interrupt: Interrupt,
+    resume: bool = False,
+    worker: Worker = ALONE,
+) -> int:
     """Train as configured and leave everything in the run directory.
 
     Args:
         config: the resolved configuration.
-        images: the training images.
-        run: the run directory, claimed by this process.
+        images: the training images; None to load them once the other workers are there, who may have to make them.
+        run: the run directory, claimed by this process, or by the leader of the workers.
         interrupt: asks the run to save everything and stop.
         resume: go on where the run in it stopped, exactly; otherwise an earlier run in it is removed.
+        worker: which of several processes this is; the leader alone writes, the others compute their part.
 
     Returns:
         The process's exit status: 0, or 130 / 143 after Ctrl-C / SIGTERM.
@@ -68,20 +81,25 @@ def train(config: Config, images: Images, run: RunDir, *, interrupt: Interrupt, 
     Raises:
         UserError: a checkpoint, option or device can't be used, a file can't be written, or training diverged.
     """
-    device = runtime.start(config.device, seed=config.train.seed)
+    device = runtime.start(config.device, seed=config.train.seed, worker=worker)
+    images = load_images(config.data) if images is None else images
+    workers = Workers(worker)
     before = _read(run.record)
     detour = 0
     try:
         while True:
             try:
-                return _play(config, images, run, interrupt, device=device, resume=resume, detour=detour)
+                status = _play(config, images, run, workers, interrupt, device=device, resume=resume, detour=detour)
+                workers.wait()  # The leader still writes when the others are done.
+                return status
             except NonFiniteError as error:
                 if config.train.on_nonfinite == "stop" or detour == MOST_DETOURS:
                     raise
                 resume, detour = True, detour + 1
-                print(f"{error}; going back to the last state, for other batches (try {detour} of {MOST_DETOURS})")
+                if worker.leads:
+                    print(f"{error}; going back to the last state, for other batches (try {detour} of {MOST_DETOURS})")
     except BaseException as error:
-        if _read(run.record) != before:  # Else the run has not begun: what lies there is an older one's.
+        if worker.leads and _read(run.record) != before:  # Else the run has not begun: what is there is an older one's.
             with contextlib.suppress(UserError, OSError):
                 run.write_record("failed", error=str(error))
         raise
@@ -92,12 +110,21 @@ def _read(path: Path) -> bytes:
 
 
 def _play(
-    config: Config, images: Images, run: RunDir, interrupt: Interrupt, *, device: str, resume: bool, detour: int
+    config: Config,
+    images: Images,
+    run: RunDir,
+    workers: Workers,
+    interrupt: Interrupt,
+    *,
+    device: str,
+    resume: bool,
+    detour: int,
 ) -> int:
     """Play the game from the start, or from the saved state, to the end; see `train`."""
     # Players: fresh, pretrained, or as they were when the run stopped.
+    leads = workers.here.leads
     steps_per_epoch = dataset.steps_per_epoch(images, config.data.batch_size, d_steps=config.train.d_steps)
-    game = build_game(config, images.shape, steps_per_epoch=steps_per_epoch)
+    game = build_game(config, images.shape, steps_per_epoch=steps_per_epoch, workers=workers.here.total)
     if game.classes and game.classes <= (largest := int(images.labels.max())):
         raise UserError(
             f"model.generator.classes is {game.classes}, but the data has a class {largest}; make it larger"
@@ -105,10 +132,12 @@ def _play(
     position = Position()
     changes: dict[str, Any] = {}
     data = state.fingerprint(images)
-    saved = state.load(run.checkpoints) if resume else None
+    saved = state.load(run.checkpoints) if resume and leads else None
     if saved:
         position, changes = state.restore(*saved, game.parameters(), config, data)
         position.detour += detour
+    position = Position(**json.loads(workers.from_leader(json.dumps(dataclasses.asdict(position)))))
+    workers.follow_leader(game.parameters())
     train_step = game.train_step()
     portrait = portraits.portrait(config, game, images)
     seed, latent = config.sample.seed, config.model.latent
@@ -121,39 +150,46 @@ def _play(
     def draw(name: str) -> None:
         if game.average:
             game.average.settle(settling_latents)
-        imaging.write_png(run.images / name, portrait())
+        if leads or config.sample.mode == "train":  # In which BatchNorm may ask for all workers.
+            picture = portrait()
+        if leads:
+            imaging.write_png(run.images / name, picture)
 
     # The run directory: a fresh one, or the old one without what came after the saved state.
-    if not saved:
-        run.clear()
-    files.write_text(run.config, config.to_yaml())
-    facts: dict[str, Any] = {"seed": config.train.seed, "steps_per_epoch": steps_per_epoch}
-    some = images.inputs(np.arange(min(1000, len(images.labels))))
-    facts["real"] = doctor.first_look(images.pixels, some, count=config.sample.rows * config.sample.columns)
-    if saved:
-        record = {"at": [position.epoch, position.step], "time": rundir.now(), "changes": changes}
-        facts["resumed"] = [*run.read_record().get("resumed", []), record]
-    else:
-        facts["started"] = rundir.now()
-    run.write_record("running", **facts, **runtime.record(device))
     done = position.epoch * steps_per_epoch + position.step
-    run.keep_metrics_before(position.epoch, position.step)
-    tensorboard.keep_before(run.tensorboard, done)
-    for folder in (run.path, run.checkpoints, run.images):
-        files.remove_leftovers(folder)
-    if not saved:
-        state.save(run.checkpoints, game.parameters(), position, config, data)
-        warn_of_full_disk(config, run)
+    if leads:
+        if not saved:
+            run.clear()
+        files.write_text(run.config, config.to_yaml())
+        facts: dict[str, Any] = {"seed": config.train.seed, "steps_per_epoch": steps_per_epoch}
+        facts["workers"] = workers.here.total
+        some = images.inputs(np.arange(min(1000, len(images.labels))))
+        facts["real"] = doctor.first_look(images.pixels, some, count=config.sample.rows * config.sample.columns)
+        if saved:
+            record = {"at": [position.epoch, position.step], "time": rundir.now(), "changes": changes}
+            facts["resumed"] = [*run.read_record().get("resumed", []), record]
+        else:
+            facts["started"] = rundir.now()
+        run.write_record("running", **facts, **runtime.record(device))
+        run.keep_metrics_before(position.epoch, position.step)
+        tensorboard.keep_before(run.tensorboard, done)
+        for folder in (run.path, run.checkpoints, run.images):
+            files.remove_leftovers(folder)
+        if not saved:
+            state.save(run.checkpoints, game.parameters(), position, config, data)
+            warn_of_full_disk(config, run)
     physician = doctor.Doctor(run.path)
     interrupt.defer()
-    begin = f" from epoch {position.epoch}, step {position.step}" if saved else ""
-    players = describe(game, images, config, steps_per_epoch=steps_per_epoch)
-    print(f"training{begin} on {device}: {players}; results in {run.path}/", flush=True)
+    if leads:
+        begin = f" from epoch {position.epoch}, step {position.step}" if saved else ""
+        players = describe(game, images, config, steps_per_epoch=steps_per_epoch)
+        places = f"{workers.here.total} x {device}" if workers.here.total > 1 else device
+        print(f"training{begin} on {places}: {players}; results in {run.path}/", flush=True)
 
     total = config.train.epochs * steps_per_epoch
     with (
-        open_board(config, run, game, first_step=done) as board,
-        tqdm(total=total, initial=done, unit="step", disable=None, dynamic_ncols=True) as progress,
+        open_board(config, run, game, first_step=done) if leads else contextlib.nullcontext() as board,
+        tqdm(total=total, initial=done, unit="step", disable=None if leads else True, dynamic_ncols=True) as progress,
     ):
         last_save = time.monotonic()
         while position.epoch < config.train.epochs:
@@ -167,9 +203,11 @@ def _play(
                 seed=[config.train.seed, position.detour] if position.detour else config.train.seed,
                 epoch=epoch,
                 first_step=first_step,
+                d_steps=config.train.d_steps,
+                worker=workers.here,
             )
             set_momentum(game, config, epoch=epoch)
-            log = StepLog(position, board, first_step=epoch * steps_per_epoch + first_step)
+            log = StepLog(position, board, workers, first_step=epoch * steps_per_epoch + first_step)
             epoch_start = time.perf_counter()
             for step, batch in enumerate(batches.create_tuple_iterator(num_epochs=1, do_copy=False), first_step):
                 # One update of D, one of G (or as many of each as the recipe says).
@@ -190,34 +228,40 @@ def _play(
                     if last:
                         entry |= log.means(steps_per_epoch)
                         entry["epoch_s"] = round(time.perf_counter() - epoch_start, 3)
-                    if not last:
+                    if leads and not last:
                         run.append_metrics(entry)
-                    if step % config.train.log_every == 0:
+                    if leads and step % config.train.log_every == 0:
                         progress.write(course_line(config, entry, steps_per_epoch, seconds), file=sys.stdout)
 
                 # Save the state within a long epoch, or before leaving.
                 overdue = time.monotonic() - last_save > 60 * config.checkpoint.every_minutes
-                if (interrupt or overdue) and not last:
+                stop, save = workers.agree(interrupt, overdue)
+                if (stop or save) and not last:
                     log.fold()
                     require_finite(game, epoch=epoch, step=step)
                     position.step = step + 1
                     if board:
                         board.flush()
-                    state.save(run.checkpoints, game.parameters(), position, config, data)
+                    if leads:
+                        state.save(run.checkpoints, game.parameters(), position, config, data)
                     last_save = time.monotonic()
-                    if interrupt:
-                        return _stop(run, interrupt, position)
-            progress.write(f"time of epoch {epoch + 1} is {time.perf_counter() - epoch_start:.2f}s", file=sys.stdout)
+                    if stop:
+                        return _stop(run, interrupt, position, leads=leads)
+            if leads:
+                seconds = time.perf_counter() - epoch_start
+                progress.write(f"time of epoch {epoch + 1} is {seconds:.2f}s", file=sys.stdout)
 
             require_finite(game, epoch=epoch, step=steps_per_epoch - 1)
+            workers.require_equal(shared_parameters(game, config), epoch=epoch)
 
             # Samples from the same latents every epoch, checkpoints, and last the state that says all this is done.
             draw(f"epoch_{epoch:04d}.png")
-            for network, spec in ((game.sampled, game.spec_g), (game.D, game.spec_d)):
-                checkpoint.save_network(network_path(run, spec, epoch), network, spec, epoch=epoch)
-            if judge and every and (epoch + 1) % every == 0:
-                entry |= judge.score(sampling.generate(game.sampled, judged_latents))
-            run.append_metrics(entry)
+            if leads:
+                for network, spec in ((game.sampled, game.spec_g), (game.D, game.spec_d)):
+                    checkpoint.save_network(network_path(run, spec, epoch), network, spec, epoch=epoch)
+                if judge and every and (epoch + 1) % every == 0:
+                    entry |= judge.score(sampling.generate(game.sampled, judged_latents))
+                run.append_metrics(entry)
             if board:
                 last_step = (epoch + 1) * steps_per_epoch - 1
                 board.add_epoch(last_step, page.measures_of(entry), run.images / f"epoch_{epoch:04d}.png")
@@ -227,27 +271,34 @@ def _play(
                 board.flush()
             if referee:
                 referee.judge(game, position)
-            remove_old_checkpoints(config, run, position)
+            if leads:
+                remove_old_checkpoints(config, run, position)
             position.epoch, position.step, position.totals = epoch + 1, 0, [0.0] * len(STATISTICS)
-            state.save(run.checkpoints, game.parameters(), position, config, data)
+            if leads:
+                state.save(run.checkpoints, game.parameters(), position, config, data)
+                for complaint in physician.visit():
+                    progress.write(complaint, file=sys.stderr)
             last_save = time.monotonic()
-            for complaint in physician.visit():
-                progress.write(complaint, file=sys.stderr)
-            if interrupt and position.epoch < config.train.epochs:
-                return _stop(run, interrupt, position)
+            stop, _ = workers.agree(interrupt, now=True)
+            if stop and position.epoch < config.train.epochs:
+                return _stop(run, interrupt, position, leads=leads)
         if board:
             board.add_hyperparameters(
                 total, config.model_dump(mode="json"), page.final_measures(report.read_metrics(run.path))
             )
 
     # Curve, film and page.
-    run.write_record("finished")
-    report.write(run.path)
-    print(f"finished: open {run.path}/report.html, or look at training.gif, loss_curve.png and images/ in {run.path}/")
+    if leads:
+        run.write_record("finished")
+        report.write(run.path)
+        where = f"open {run.path}/report.html, or look at training.gif, loss_curve.png and images/ in {run.path}/"
+        print(f"finished: {where}")
     return 0
 
 
-def _stop(run: RunDir, interrupt: Interrupt, position: Position) -> int:
+def _stop(run: RunDir, interrupt: Interrupt, position: Position, *, leads: bool) -> int:
+    if not leads:
+        return interrupt.exit_status
     run.write_record("interrupted")
     print(
         f"interrupted at epoch {position.epoch}, step {position.step}; everything is saved. To go on: "
@@ -269,6 +320,12 @@ def require_finite(game: Game, *, epoch: int, step: int) -> None:
     """
     if broken := checkpoint.not_finite({parameter.name: parameter.asnumpy() for parameter in game.parameters()}):
         raise NonFiniteError(f"`{broken}` is no longer finite at epoch {epoch}, step {step}: {DIVERGED}")
+
+
+def shared_parameters(game: Game, config: Config) -> list[ms.Parameter]:
+    """Those that are the same for all workers."""
+    local = () if config.distributed.sync_batch_norm else (".moving_mean", ".moving_variance")
+    return [parameter for parameter in game.parameters() if not parameter.name.endswith(local)]
 
 
 def describe(game: Game, images: Images, config: Config, *, steps_per_epoch: int) -> str:
@@ -298,9 +355,12 @@ def open_board(
 class StepLog:
     """The statistics of an epoch's steps: read from the device when a line is due, since reading waits for the step."""
 
-    def __init__(self, position: Position, board: tensorboard.Board | None, *, first_step: int) -> None:
+    def __init__(
+        self, position: Position, board: tensorboard.Board | None, workers: Workers, *, first_step: int
+    ) -> None:
         self.position = position
         self.board = board
+        self.workers = workers
         self.first_step = first_step
         """Of those pending, counted over all epochs."""
         self.pending: list[tuple[ms.Tensor, ...]] = []
@@ -313,7 +373,7 @@ class StepLog:
         self.pending.append(step)
 
     def fold(self) -> tuple[dict[str, float], float]:
-        """Add the pending steps to the epoch's totals.
+        """Add the pending steps to the epoch's totals, as means over all workers.
 
         Returns:
             The statistics of the latest step, and the mean seconds a step took since the last call.
@@ -321,10 +381,12 @@ class StepLog:
         Raises:
             NonFiniteError: a statistic is NaN or infinite.
         """
-        read = []
-        for step in self.pending:
+        rows, read = np.empty((len(self.pending), len(STATISTICS))), []
+        for row, step in zip(rows, self.pending):
             loss_d, loss_g, real_logits, fake_logits = (tensor.asnumpy().astype(np.float64) for tensor in step)
-            self.last = np.array([loss_d, loss_g, expit(real_logits).mean(), expit(fake_logits).mean()])
+            row[:] = [loss_d, loss_g, expit(real_logits).mean(), expit(fake_logits).mean()]
+        for row in self.workers.mean(rows):
+            self.last = row
             for name, value in zip(STATISTICS, self.last):
                 if not np.isfinite(value):
                     raise NonFiniteError(

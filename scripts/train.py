@@ -4,6 +4,7 @@ python scripts/train.py --config configs/mnist.yaml
 python scripts/train.py --config configs/mnist.yaml train.epochs=5 optim_d.lr=1e-4 --run-name slow_d
 python scripts/train.py --config configs/mnist.yaml --resume             go on where that run stopped, exactly
 python scripts/train.py --resume result/slow_d train.epochs=300          the same, and further
+python scripts/train.py --config configs/mnist.yaml --workers 4          in 4 processes (msrun: on several machines)
 """
 
 import sys
@@ -11,18 +12,21 @@ from pathlib import Path
 
 import _clone  # noqa: F401  (makes this clone's gan_mnist importable)
 
-from gan_mnist import cli, environment, interrupts
+from gan_mnist import cli, distributed, environment, interrupts, launcher, scheduler
 from gan_mnist.config import Config, load
 from gan_mnist.errors import UserError, run
 from gan_mnist.rundir import RunDir
 
 
 def main() -> int:
+    if distributed.is_scheduler():
+        return scheduler.run()
     parser = cli.Parser(__doc__)
     parser.add_argument("--config", help="the recipe, a YAML file in configs/")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="change a setting of the recipe")
     parser.add_argument("--run-name", help="results go to result/RUN_NAME/ (default: the recipe's name)")
     parser.add_argument("--device", choices=cli.DEVICES, help="default: the recipe's (auto)")
+    parser.add_argument("--workers", type=cli.positive, default=1, metavar="N", help="processes that share the work")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", nargs="?", const=True, metavar="DIR", help="go on with the recipe's run, or DIR's")
     start.add_argument("--overwrite", action="store_true", help="remove the run that is already there")
@@ -46,26 +50,26 @@ def main() -> int:
     config = load(arguments.config, overrides)
     if arguments.dry_run:
         return dry_run(config)
+    if arguments.workers > 1 and not distributed.is_launched():
+        return launcher.launch(arguments.workers, sys.argv)
     return train(config, resume=bool(arguments.resume), overwrite=arguments.overwrite)
 
 
 def train(config: Config, *, resume: bool, overwrite: bool) -> int:
     """Claim the run directory, load the data, and train."""
     run_dir = RunDir(config.run_dir)
-    if resume and not run_dir.holds_run:
-        raise UserError(f"--resume: {run_dir.path} holds no run; start it without --resume")
-    if run_dir.holds_run and not resume and not overwrite:
-        raise UserError(
-            f"{run_dir.path}: holds a run already; --resume it, --overwrite it, or choose another --run-name"
-        )
-    with run_dir.claim(), interrupts.watch() as interrupt:
+    worker = distributed.worker_here()
+    if worker.leads:
+        run_dir.require(resume=resume, overwrite=overwrite)
+    with run_dir.claim(leads=worker.leads), interrupts.watch() as interrupt:
+        distributed.follow_parent(interrupt)
         from gan_mnist.data import load_images  # NumPy starts threads; they must begin with the signals blocked.
 
-        images = load_images(config.data)
-        environment.prepare(model=config.model.name, log_dir=run_dir.log)
+        images = load_images(config.data) if worker.local_rank == 0 else None
+        environment.prepare(model=config.model.name, log_dir=run_dir.log / worker.folder)
         from gan_mnist import trainer  # MindSpore reads its environment when it is imported.
 
-        return trainer.train(config, images, run_dir, interrupt=interrupt, resume=resume)
+        return trainer.train(config, images, run_dir, interrupt=interrupt, resume=resume, worker=worker)
 
 
 def dry_run(config: Config) -> int:

@@ -19,7 +19,7 @@ from pydantic import PositiveInt
 
 from gan_mnist.config import Widths
 from gan_mnist.errors import UserError
-from gan_mnist.models.layers import MOMENTUM, one_hot
+from gan_mnist.models.layers import MOMENTUM, BatchNorm2d, one_hot
 from gan_mnist.models.spectral import SpectralConv2d, SpectralDense, SpectralNorm, first_u
 
 
@@ -62,7 +62,7 @@ class Generator(nn.Cell):
         self.first = SpectralDense(self.chunks[0], channels[0] * self.base[1] * self.base[2], weights=Orthogonal())
         self.blocks = nn.CellList([UpBlock(*pair, condition=embedding + chunk) for pair in pairwise(channels)])
         self.attention = Attention(channels[-2]) if attention and blocks else None
-        self.norm = nn.BatchNorm2d(channels[-1], eps=1e-5, momentum=MOMENTUM)
+        self.norm = BatchNorm2d(channels[-1])
         self.last = SpectralConv2d(channels[-1], depth, 3)
 
     def construct(self, z: Tensor, y: Tensor) -> Tensor:
@@ -142,15 +142,20 @@ class ConditionalBatchNorm(nn.Cell):
         self.ones, self.zeros = Tensor(np.ones(channels, np.float32)), Tensor(np.zeros(channels, np.float32))
         self.moving_mean = Parameter(initializer("zeros", channels), name="moving_mean", requires_grad=False)
         self.moving_variance = Parameter(initializer("ones", channels), name="moving_variance", requires_grad=False)
-        self.by_batch = P.BatchNorm(is_training=True, epsilon=1e-5, momentum=1.0 - MOMENTUM)
-        self.by_statistics = P.BatchNorm(is_training=False, epsilon=1e-5)
+        self.eps = 1e-5
+        self.by_own_batch = P.BatchNorm(is_training=True, epsilon=self.eps, momentum=1.0 - MOMENTUM)
+        self.by_batch = None  # See `layers.synchronise`.
+        self.by_statistics = P.BatchNorm(is_training=False, epsilon=self.eps)
         self.gain = SpectralDense(condition, channels, has_bias=False, weights=Orthogonal())
         self.shift = SpectralDense(condition, channels, has_bias=False, weights=Orthogonal())
 
     def construct(self, x: Tensor, condition: Tensor) -> Tensor:
         """(N, C, H, W) and (N, condition) -> (N, C, H, W); in training, N H W > 1."""
-        norm = self.by_batch if self.training else self.by_statistics
-        y = norm(x, self.ones, self.zeros, self.moving_mean, self.moving_variance)[0]
+        if self.training and self.by_batch is not None:
+            y = self.by_batch(x, self.ones, self.zeros, self.moving_mean, self.moving_variance)
+        else:
+            norm = self.by_own_batch if self.training else self.by_statistics
+            y = norm(x, self.ones, self.zeros, self.moving_mean, self.moving_variance)[0]
         # One row or one "channel" for each image's channel: four-dimensional broadcasting is slow on a CPU.
         n, channels, height, width = x.shape
         gain = ops.reshape(1.0 + self.gain(condition), (n * channels, 1))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from mindspore import Tensor, nn
 from mindspore.common.initializer import Normal
 
-from gan_mnist.models.layers import MOMENTUM
+from gan_mnist.models.layers import BatchNorm2d
 
 WEIGHTS = Normal(0.02)
 """Initial weights of Radford et al. 2016, section 3."""
@@ -64,4 +64,4 @@ def _of_stride_2(
 
 def batch_norm_2d(channels: int) -> nn.Cell:
     """Batch normalisation of each channel, eps 1e-5, MindSpore's momentum 0.9 (Ioffe & Szegedy 2015, section 3.2)."""
-    return nn.BatchNorm2d(channels, eps=1e-5, momentum=MOMENTUM)
+    return BatchNorm2d(channels)

@@ -21,6 +21,8 @@ from mindspore.ops import operations as P  # noqa: N812 (MindSpore's own name fo
 from mindspore.ops.operations import _grad_ops
 from mindspore.ops.primitive import constexpr
 
+from gan_mnist.collectives import Mean, mean_over
+
 MOMENTUM = 0.9
 """BatchNorm's, in MindSpore's convention: moving = 0.9 moving + 0.1 batch."""
 
@@ -54,7 +56,21 @@ def batch_norm(width: int, *, eps: float = 1e-5) -> nn.Cell:
         width: features.
         eps: added to the variance. By name only: `BatchNorm1d(256, 0.8)`, meant as a momentum, is an eps of 0.8.
     """
-    return BatchNorm1d(width, eps=eps) if _on_cpu() else nn.BatchNorm1d(width, eps=eps, momentum=MOMENTUM)
+    return BatchNorm1d(width, eps=eps) if _on_cpu() else LibraryBatchNorm1d(width, eps=eps)
+
+
+def synchronise(network: nn.Cell, workers: int) -> None:
+    """Let a network's BatchNorms normalise, in training, by the statistics of all workers' images together.
+
+    `nn.SyncBatchNorm` does that on Ascend alone.
+
+    Args:
+        network: one of `models`, not compiled yet.
+        workers: how many there are.
+    """
+    for _, cell in network.cells_and_names():
+        if hasattr(cell, "by_batch"):
+            cell.by_batch = NormalizeByBatch(cell.eps, workers=workers)
 
 
 def leaky_relu(alpha: float) -> nn.Cell:
@@ -145,16 +161,23 @@ class _Normalize(nn.Cell):
 
     Returns the output (N, C) and what it was made of: x - mean (N, C), and the rows (1, C) of 1 / standard deviation,
     scale, -mean and biased variance.
+
+    Args:
+        eps: added to the variance.
+        mean: over workers that have N rows each, of statistics and of what flows back through them.
     """
 
-    def __init__(self, eps: float) -> None:
+    def __init__(self, eps: float, mean: Mean) -> None:
         super().__init__()
         self.eps = eps
+        self.mean = mean
 
     def construct(self, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
         minus_mean = _matmul(_full((1, x.shape[0]), -1.0 / x.shape[0]), x)  # Negative: BiasAdd then subtracts the mean.
+        (minus_mean,) = self.mean((minus_mean,))
         centred = _bias_add(x, ops.reshape(minus_mean, (-1,)))
         variance = _matmul(_full((1, x.shape[0]), 1.0 / x.shape[0]), centred * centred)
+        (variance,) = self.mean((variance,))
         r = ops.rsqrt(variance + self.eps)
         scale = gamma * r
         return _bias_add(centred * scale, beta), centred, r, scale, minus_mean, variance
@@ -168,13 +191,49 @@ class _Normalize(nn.Cell):
         ones = _full((1, count), 1.0)
         dbeta = _matmul(ones, dy)
         dgamma = r * _matmul(ones, dy * centred)
+        # The gradients of all workers' gamma and beta are averaged with all others, later; x needs the means now.
+        mean_dgamma, mean_dbeta = self.mean((dgamma, dbeta))
         fraction = scale * (-1.0 / count)
-        dx = _bias_add(dy * scale + centred * (fraction * r * dgamma), ops.reshape(fraction * dbeta, (-1,)))
+        dx = _bias_add(dy * scale + centred * (fraction * r * mean_dgamma), ops.reshape(fraction * mean_dbeta, (-1,)))
         return dx, ops.reshape(dgamma, (-1,)), ops.reshape(dbeta, (-1,))
 
 
+class NormalizeByBatch(nn.Cell):
+    """Batch normalisation in training; the statistics for later: moving = momentum moving + (1 - momentum) batch.
+
+    Args:
+        eps: added to the variance.
+        momentum: in MindSpore's convention.
+        workers: how many have a part of the batch each, all of the same size.
+    """
+
+    def __init__(self, eps: float, momentum: float = MOMENTUM, *, workers: int = 1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.workers = workers
+        self.normalize = _Normalize(eps, mean_over(workers))
+
+    def construct(
+        self, x: Tensor, gamma: Tensor, beta: Tensor, moving_mean: Parameter, moving_variance: Parameter
+    ) -> Tensor:
+        """(N, C) or (N, C, H, W) -> the same shape."""
+        if x.ndim == 4:
+            n, channels, height, width = x.shape
+            rows = ops.reshape(ops.transpose(x, (0, 2, 3, 1)), (-1, channels))  # (N H W, C)
+            y = self.construct(rows, gamma, beta, moving_mean, moving_variance)
+            return ops.transpose(ops.reshape(y, (n, height, width, channels)), (0, 3, 1, 2))
+        y, _, _, _, minus_mean, variance = self.normalize(x, gamma, beta)
+        new, count = 1.0 - self.momentum, self.workers * x.shape[0]
+        unbiased = count / max(1, count - 1)
+        minus_mean = ops.stop_gradient(ops.reshape(minus_mean, (-1,)))
+        variance = ops.stop_gradient(ops.reshape(variance, (-1,)))
+        ops.assign_add(moving_mean, -new * (minus_mean + moving_mean))
+        ops.assign_add(moving_variance, new * (unbiased * variance - moving_variance))
+        return y
+
+
 class BatchNorm1d(nn.Cell):
-    """`nn.BatchNorm1d` over (N, C); moving = momentum moving + (1 - momentum) batch: MindSpore's convention."""
+    """`nn.BatchNorm1d` over (N, C)."""
 
     def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = MOMENTUM) -> None:
         super().__init__()
@@ -184,18 +243,39 @@ class BatchNorm1d(nn.Cell):
         self.beta = Parameter(initializer("zeros", num_features), name="beta")
         self.moving_mean = Parameter(initializer("zeros", num_features), name="moving_mean", requires_grad=False)
         self.moving_variance = Parameter(initializer("ones", num_features), name="moving_variance", requires_grad=False)
-        self.normalize = _Normalize(eps)
+        self.by_batch = NormalizeByBatch(eps, momentum)
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, C) -> (N, C); in training, N > 1."""
         if not self.training:
             scale = self.gamma * ops.rsqrt(self.moving_variance + self.eps)
             return _bias_add(x * scale, self.beta - self.moving_mean * scale)
-        y, _, _, _, minus_mean, variance = self.normalize(x, self.gamma, self.beta)
-        new = 1.0 - self.momentum
-        unbiased = x.shape[0] / max(1, x.shape[0] - 1)
-        minus_mean = ops.stop_gradient(ops.reshape(minus_mean, (-1,)))
-        variance = ops.stop_gradient(ops.reshape(variance, (-1,)))
-        ops.assign_add(self.moving_mean, -new * (minus_mean + self.moving_mean))
-        ops.assign_add(self.moving_variance, new * (unbiased * variance - self.moving_variance))
-        return y
+        return self.by_batch(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)
+
+
+class LibraryBatchNorm1d(nn.BatchNorm1d):
+    """`nn.BatchNorm1d`, which `synchronise` replaces by our own in training."""
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5) -> None:
+        super().__init__(num_features, eps=eps, momentum=MOMENTUM)
+        self.by_batch = None
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C) -> (N, C)."""
+        if self.training and self.by_batch is not None:
+            return self.by_batch(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        return super().construct(x)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d`, which `synchronise` replaces by our own in training."""
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5) -> None:
+        super().__init__(num_features, eps=eps, momentum=MOMENTUM)
+        self.by_batch = None
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        if self.training and self.by_batch is not None:
+            return self.by_batch(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        return super().construct(x)
