@@ -27,6 +27,8 @@ Scale = Literal["symmetric", "unit"]
 """What a pixel's 0 to 255 becomes: -1 to 1, or 0 to 1."""
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
 """Widths of a network's hidden layers."""
+Precision = Literal["off", "bf16", "fp16"]
+"""What matrix products and convolutions are computed in: float32, bfloat16, float16."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 """A share that is left out."""
 NetworkOptions = dict[str, bool | int | float | str | list[int]]
@@ -151,6 +153,9 @@ class Train(Section):
     """Updates of G in a step."""
     first: Literal["discriminator", "generator"] = "discriminator"
     """Who is updated first; the other one then sees the same generated images."""
+    amp: Precision = "off"
+    """Mixed precision, on GPU and Ascend: matrix products and convolutions in bfloat16, or in float16 with the losses
+    scaled; weights, statistics and updates stay float32."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay per step of an exponential moving average of G's weights, which is then what is saved and sampled; see
     `gan_mnist.averaging`."""
@@ -176,6 +181,9 @@ class Distributed(Section):
     2017), or by its square root (Krizhevsky 2014). The number of workers changes nothing."""
     base_batch: PositiveInt = 128
     """The batch that the recipe's learning rates were chosen for."""
+    grad_accumulation: PositiveInt = 1
+    """Slices of each worker's part of the batch that are computed one after the other and update together: larger
+    batches in the same memory. BatchNorm normalises by the slice. One process may slice, too."""
 
 
 class Checkpoint(Section):

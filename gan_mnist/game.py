@@ -83,6 +83,11 @@ def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_e
     """
     loss = make_loss(config.loss)
     _require_divisible(config, workers)
+    if config.train.amp != "off" and ms.get_context("device_target") == "CPU":
+        raise UserError(
+            f"train.amp is {config.train.amp}, but a CPU gains nothing by it: MindSpore's matrix product there is "
+            "slow in float16 and missing in bfloat16; set it to off"
+        )
     ms.set_seed(config.train.seed)
     spec_g = network_spec(config.model, "generator", image_shape)
     spec_d = network_spec(config.model, "discriminator", image_shape)
@@ -107,6 +112,8 @@ def build_game(config: Config, image_shape: tuple[int, int, int], *, steps_per_e
         conditional=_classes(G, D, config) is not None,
         draws=tuple(draw.name for draw in draws),
         workers=workers,
+        slices=config.distributed.grad_accumulation,
+        amp=config.train.amp,
     )
     if workers > 1 and config.distributed.sync_batch_norm:
         for network in (G, D):
@@ -122,14 +129,23 @@ def _require_divisible(config: Config, workers: int) -> None:
     Raises:
         UserError: naming the batch, and what it is divided by.
     """
-    size, pack = config.data.batch_size, config.model.pack
+    size, pack, slices = config.data.batch_size, config.model.pack, config.distributed.grad_accumulation
     if size % pack:
         raise UserError(f"data.batch_size is {size}, which model.pack={pack} does not divide")
-    if size % (workers * pack) or size // workers < 2:
+    parts = workers * slices
+    if size % (parts * pack) or size // parts < 2:
+        shares = [f"{workers} workers"] * (workers > 1)
+        shares += [f"distributed.grad_accumulation={slices}"] * (slices > 1)
         whole = f", each with whole packs of {pack}" if pack > 1 else ""
         raise UserError(
-            f"data.batch_size is {size}, which {workers} workers can't share equally{whole}, 2 images each at least; "
-            f"make it a multiple of {workers * max(pack, 2)}, or train with another number of workers"
+            f"data.batch_size is {size}, which {' and '.join(shares)} can't share equally{whole}, 2 images each at "
+            f"least; make it a multiple of {parts * max(pack, 2)}"
+        )
+    one_by_one = config.train.d_steps == config.train.g_steps == 1 and config.train.first == "discriminator"
+    if slices > 1 and not one_by_one:
+        raise UserError(
+            f"distributed.grad_accumulation is {slices}, which needs train.d_steps=1, train.g_steps=1 and "
+            "train.first=discriminator"
         )
 
 
@@ -153,11 +169,11 @@ def _draws(config: Config, D: nn.Cell, image_shape: tuple[int, int, int], loss: 
     packs = images // config.model.pack
     draws = []
     if noise_size := getattr(D, "noise_size", 0):  # Of a D that draws at random itself; see `models`.
-        draws.append(Draw("dropout", (2 * packs, noise_size), sides=2))
+        draws.append(Draw("dropout", (2 * packs, noise_size)))
     if config.loss.label_noise:
         draws.append(Draw("label_noise", (packs, 1)))
     if config.loss.instance_noise:
-        draws.append(Draw("instance_noise", (2 * images, *image_shape), "normal", config.loss.instance_noise, sides=2))
+        draws.append(Draw("instance_noise", (2 * images, *image_shape), "normal", config.loss.instance_noise))
     if loss.gradient_penalty:
         draws.append(Draw("mix", (packs, 1, 1, 1)))
     return tuple(draws)

@@ -13,6 +13,9 @@ from scipy.special import ndtr, ndtri
 
 from gan_mnist.config import Latent
 
+TWO_SIDED = ("dropout", "instance_noise")
+"""Numbers of which an update takes as many again for its generated images, after those for the real ones."""
+
 
 class Draw(NamedTuple):
     """Numbers that a training step takes beside images and latent codes."""
@@ -25,8 +28,11 @@ class Draw(NamedTuple):
     """Their distribution."""
     scale: float = 1.0
     """What they are multiplied by."""
-    sides: int = 1
-    """2: an update's numbers are those of its real images, then those of as many generated ones."""
+
+    @property
+    def sides(self) -> int:
+        """Kinds of images that have numbers of their own."""
+        return 2 if self.name in TWO_SIDED else 1
 
     def numbers(self, random: np.random.Generator) -> np.ndarray:
         """Float32 of `shape`."""

@@ -26,6 +26,8 @@ POLL = 0.1
 """Seconds between two looks at the workers."""
 GRACE = 15.0
 """Seconds that the others have to end after the first of them has stopped as it was asked to."""
+LAST_WORDS = 5.0
+"""Seconds that the leader has to say what is wrong after another worker has ended for the same reason, perhaps."""
 
 
 class _Child(NamedTuple):
@@ -75,31 +77,51 @@ def launch(workers: int, command: Sequence[str]) -> int:
                 stderr=output,
                 start_new_session=True,  # Ctrl-C reaches them through us, once.
             )
+            if rank is not None and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(process.pid, _cores(rank, workers))
             children.append(_Child(process, output))
-        return _watch(children[:workers])
+        return _watch(children)
 
 
-def _watch(workers: list[_Child]) -> int:
-    """Wait until all workers have ended, or one of them has failed; say which, and return the exit status."""
+def _watch(children: list[_Child]) -> int:
+    """Wait until all workers have ended, or one of them or the scheduler has failed; say which.
+
+    Args:
+        children: the workers, and last the scheduler.
+
+    Returns:
+        The exit status.
+    """
     deadline = float("inf")
     culprit: int | None = None
-    statuses: list[int | None] = [None]
-    while None in statuses and time.monotonic() < deadline:
+    statuses: list[int | None] = [None] * len(children)
+    while None in statuses[:-1] and time.monotonic() < deadline:
         time.sleep(POLL)
-        statuses = [worker.process.poll() for worker in workers]
+        statuses = [child.process.poll() for child in children]
         if culprit is None and any(statuses):
-            culprit = next(rank for rank, status in enumerate(statuses) if status)
-            deadline = time.monotonic() + GRACE * _has_stopped(statuses[culprit])
-    status = statuses[culprit] if culprit is not None else 0
-    if not status or _has_stopped(status) or (culprit == 0 and status > 0):  # The leader has said why.
-        return status or 0
+            culprit = next(index for index, status in enumerate(statuses) if status)
+            first = statuses[culprit] or 0
+            deadline = time.monotonic() + (GRACE if _has_stopped(first) else LAST_WORDS if first > 0 else 0)
+    status = (0 if culprit is None else statuses[culprit]) or 0
+    if not status or _has_stopped(status):
+        return status
+    if (statuses[0] or 0) > 0:  # The leader has said why.
+        return statuses[0] or 0
+    total, culprit = len(children) - 1, culprit or 0
+    who = f"worker {culprit} of {total}" if culprit < total else "the scheduler"
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"failed with exit status {status}"
     print(
-        f"error: worker {culprit} of {len(workers)} {how}{workers[culprit or 0].last_words()}; the others were ended; "
-        "what was saved last is whole: go on with --resume",
+        f"error: {who} {how}{children[culprit].last_words()}; the others were ended; what was saved last is whole: "
+        "go on with --resume",
         file=sys.stderr,
     )
     return 1
+
+
+def _cores(rank: int, workers: int) -> list[int]:
+    """A worker's share of the processor; MindSpore's waiting threads spin, and would take one another's time."""
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[rank * len(cores) // workers : (rank + 1) * len(cores) // workers] or [cores[rank % len(cores)]]
 
 
 def _has_stopped(status: int | None) -> bool:

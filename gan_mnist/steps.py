@@ -10,11 +10,16 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from gan_mnist import config
+from gan_mnist.accumulation import TrainStep as TrainStep
+from gan_mnist.accumulation import make_sliced_step
 from gan_mnist.collectives import mean_over
+from gan_mnist.latents import TWO_SIDED
 from gan_mnist.losses import Loss
 from gan_mnist.models.spectral import orthogonal_gradient
 
-TrainStep = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+LOSS_SCALE = {"off": 1.0, "bf16": 1.0, "fp16": 1024.0}
+"""What losses are multiplied by, and gradients divided by, lest small gradients vanish in float16 (Micikevicius et al.
+2018, section 3.2); bfloat16 has float32's range."""
 
 
 def make_optimizer(network: nn.Cell, options: config.Optimizer, *, rates: np.ndarray, prefix: str) -> nn.Optimizer:
@@ -67,6 +72,11 @@ class Rules(NamedTuple):
     """Names of the random numbers that come with a step's images (`latents.Draw`), in their order."""
     workers: int = 1
     """Processes that play together, each with N images of its own; they update by the mean of their gradients."""
+    amp: config.Precision = "off"
+    """Mixed precision: what matrix products and convolutions compute in; weights and the rest stay float32."""
+    slices: int = 1
+    """Parts of a batch whose gradients are computed one after the other: see `accumulation`. Only where D is updated
+    once, then G."""
 
 
 def make_train_step(
@@ -109,7 +119,8 @@ def make_train_step(
     """
     loss_of_d, loss_of_g, orthogonal = loss.discriminator, loss.generator, loss.orthogonal
     turns, codes = rules.d_steps, rules.d_steps + rules.g_steps - 1
-    mean = mean_over(rules.workers)
+    mean, scale = mean_over(rules.workers), LOSS_SCALE[rules.amp]
+    generate, judge = (G, D.logits) if rules.amp == "off" else _in_mixed_precision(G, D, rules.amp)
     # What an update of D is given beside images, where the game has it: classes and random numbers.
     names = ("class",) * rules.conditional + rules.draws
     # Real and generated images go through D as one batch, unless D's BatchNorm would mix their statistics.
@@ -134,13 +145,13 @@ def make_train_step(
 
     def slope(image: Tensor) -> Tensor:
         def total(image: Tensor) -> Tensor:  # Not the one below: an empty `*told` would be one argument too many.
-            return D.logits(image).sum()
+            return judge(image).sum()
 
         return ms.grad(total)(image)
 
     def slope_told(image: Tensor, *told: Tensor) -> Tensor:
         def total(image: Tensor, *told: Tensor) -> Tensor:
-            return D.logits(image, *told).sum()
+            return judge(image, *told).sum()
 
         return ms.grad(total)(image, *told)
 
@@ -154,10 +165,10 @@ def make_train_step(
         x, fake = part(both, 0, 2), part(both, 1, 2)
         y, dropout = get("class", given), get("dropout", given)
         if jointly:
-            logits = D.logits(both, *[ops.concat((classes, classes)) for classes in y], *dropout)
+            logits = judge(both, *[ops.concat((classes, classes)) for classes in y], *dropout)
             real_logits, fake_logits = ops.split(logits, x.shape[0])
         else:
-            real_logits, fake_logits = D.logits(x, *y, *half(dropout, 0)), D.logits(fake, *y, *half(dropout, 1))
+            real_logits, fake_logits = judge(x, *y, *half(dropout, 0)), judge(fake, *y, *half(dropout, 1))
         value = loss_of_d(real_logits, fake_logits, *get("label_noise", given))
         if loss.r1:
             value += 0.5 * loss.r1 * steepness(x, *y, *half(dropout, 0)).mean()
@@ -165,18 +176,29 @@ def make_train_step(
             between = x + get("mix", given)[0] * (fake - x)
             slope = ops.sqrt(steepness(between, *y, *half(dropout, 0)) + 1e-12)
             value += loss.gradient_penalty * ops.square(slope - 1.0).mean()
-        return value, real_logits, fake_logits
+        return scaled(value), real_logits, fake_logits
 
     def g_loss(fake: Tensor, *given: Tensor) -> Tensor:
         y, dropout = get("class", given), half(get("dropout", given), 1)
-        return loss_of_g(D.logits(as_seen(fake, half(get("instance_noise", given), 1)), *y, *dropout))
+        return scaled(loss_of_g(judge(as_seen(fake, half(get("instance_noise", given), 1)), *y, *dropout)))
 
     def pull(weight: Tensor) -> Tensor:
         """Towards orthogonal rows: the gradient of G's regularisation."""
         return orthogonal * orthogonal_gradient(weight) if weight.ndim > 1 else ops.zeros_like(weight)
 
-    d_gradient = ms.value_and_grad(d_loss, None, optim_d.parameters, has_aux=True)
+    def scaled(value: Tensor) -> Tensor:
+        return value if scale == 1 else value * scale
+
+    def unscaled(loss: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return (loss, gradients) if scale == 1 else (loss / scale, tuple([each / scale for each in gradients]))
+
+    gradient_of_d_loss = ms.value_and_grad(d_loss, None, optim_d.parameters, has_aux=True)
     gradient_of_fake = ms.value_and_grad(g_loss, 0)
+
+    def d_gradient(both: Tensor, *given: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
+        (loss_d, real_logits, fake_logits), gradients = gradient_of_d_loss(both, *given)
+        loss_d, gradients = unscaled(loss_d, gradients)
+        return (loss_d, real_logits, fake_logits), gradients
 
     def update_d(x: Tensor, fake: Tensor, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         both = as_seen(ops.concat((x, fake)), get("instance_noise", given))
@@ -184,25 +206,42 @@ def make_train_step(
         optim_d(mean(gradients))
         return loss_d, real_logits, fake_logits
 
-    def update_g(fake: Tensor, g_backward: Callable[..., Any], *given: Tensor) -> Tensor:
+    def g_gradient(fake: Tensor, g_backward: Callable[..., Any], *given: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         loss_g, fake_gradient = gradient_of_fake(fake, *given)
-        gradients = mean(g_backward(fake_gradient)[-1])
+        loss_g, gradients = unscaled(loss_g, g_backward(fake_gradient)[-1])
         if orthogonal:
             gradients = tuple([by_game + pull(weight) for by_game, weight in zip(gradients, optim_g.parameters)])
-        optim_g(gradients)
+        return loss_g, gradients
+
+    def update_g(fake: Tensor, g_backward: Callable[..., Any], *given: Tensor) -> Tensor:
+        loss_g, gradients = g_gradient(fake, g_backward, *given)
+        optim_g(mean(gradients))
         return loss_g
+
+    def of_d(x: Tensor, y: Tensor, z: Tensor, *drawn: Tensor) -> Any:
+        given = (y, *drawn) if rules.conditional else drawn
+        both = as_seen(ops.concat((x, generate(z, *get("class", given)))), get("instance_noise", given))
+        return d_gradient(both, *given)
+
+    def of_g(x: Tensor, y: Tensor, z: Tensor, *drawn: Tensor) -> Any:
+        given = (y, *drawn) if rules.conditional else drawn
+        return g_gradient(*ms.vjp(generate, z, *get("class", given), weights=optim_g.parameters), *given)
+
+    if rules.slices > 1:
+        sides = [1, 1, 1, *(2 if name in TWO_SIDED else 1 for name in rules.draws)]
+        return make_sliced_step(of_d, of_g, optim_d, optim_g, mean, slices=rules.slices, sides=sides)
 
     @ms.jit(jit_level="O1")
     def train_step(x: Tensor, y: Tensor, z: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         every = (y, *drawn) if rules.conditional else drawn
         for turn in range(turns - 1):
             given = [part(whole, turn, turns) for whole in every]
-            update_d(part(x, turn, turns), G(part(z, turn, codes), *get("class", given)), *given)
+            update_d(part(x, turn, turns), generate(part(z, turn, codes), *get("class", given)), *given)
 
         x = part(x, turns - 1, turns)
         given = [part(whole, turns - 1, turns) for whole in every]
         classes = get("class", given)
-        fake, g_backward = ms.vjp(G, part(z, turns - 1, codes), *classes, weights=optim_g.parameters)
+        fake, g_backward = ms.vjp(generate, part(z, turns - 1, codes), *classes, weights=optim_g.parameters)
         if rules.generator_first:
             loss_g = update_g(fake, g_backward, *given)
             loss_d, real_logits, fake_logits = update_d(x, fake, *given)
@@ -211,8 +250,23 @@ def make_train_step(
             loss_g = update_g(fake, g_backward, *given)
 
         for turn in range(turns, codes):
-            fake, g_backward = ms.vjp(G, part(z, turn, codes), *classes, weights=optim_g.parameters)
+            fake, g_backward = ms.vjp(generate, part(z, turn, codes), *classes, weights=optim_g.parameters)
             loss_g = update_g(fake, g_backward, *given)
         return loss_d, loss_g, real_logits, fake_logits
 
     return train_step
+
+
+def _in_mixed_precision(G: nn.Cell, D: nn.Cell, precision: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """G and D's logits, with matrix products and convolutions in half the bits (Micikevicius et al. 2018)."""
+    kind = {"bf16": ms.bfloat16, "fp16": ms.float16}[precision]
+
+    def logits(image: Tensor, *given: Tensor) -> Tensor:
+        return D.logits(image, *given)
+
+    low_logits = ms.amp.auto_mixed_precision(logits, "auto", kind)
+
+    def judge(image: Tensor, *given: Tensor) -> Tensor:
+        return ops.cast(low_logits(image, *given), ms.float32)
+
+    return ms.amp.auto_mixed_precision(G, "auto", kind), judge

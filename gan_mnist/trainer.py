@@ -90,8 +90,7 @@ def train(
         while True:
             try:
                 status = _play(config, images, run, workers, interrupt, device=device, resume=resume, detour=detour)
-                workers.wait()  # The leader still writes when the others are done.
-                return status
+                break
             except NonFiniteError as error:
                 if config.train.on_nonfinite == "stop" or detour == MOST_DETOURS:
                     raise
@@ -103,6 +102,8 @@ def train(
             with contextlib.suppress(UserError, OSError):
                 run.write_record("failed", error=str(error))
         raise
+    workers.wait()  # The leader still writes when the others are done; they leave together.
+    return status
 
 
 def _read(path: Path) -> bytes:

@@ -87,4 +87,4 @@ def dry_run(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    distributed.leave(run(main))

@@ -196,6 +196,8 @@ def test_a_key_like_no_other_is_refused_with_the_known_ones(recipe: Path) -> Non
         "distributed.sync_batch_norm=1",
         "distributed.scale_lr=cubic",
         "distributed.base_batch=0",
+        "train.amp=fp8",
+        "distributed.grad_accumulation=0",
         "sample.rows=0",
         "sample.columns=51",
         "sample.seed=-1",
