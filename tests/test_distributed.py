@@ -242,7 +242,7 @@ def start(digits: Path) -> Start:
 
 def finish(process: "subprocess.Popen[str]") -> str:
     """Wait for a training's good end, and return what it printed."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     return out
 
@@ -303,7 +303,7 @@ def test_one_then_two_stopped_by_a_signal_then_one_again_follow_one(
     assert len(processes) == 3
     two.send_signal(signal.SIGTERM)
     asked = time.monotonic()
-    _, err = two.communicate(timeout=60)
+    _, err = two.communicate(timeout=120)
     assert two.returncode == 143 and err.startswith("interrupted at epoch ") and len(err.splitlines()) == 1
     assert time.monotonic() - asked < 30
     assert not psutil.wait_procs(processes, timeout=5)[1], "orphans"
@@ -322,7 +322,7 @@ def test_four_workers_follow_one_until_one_is_killed(start: Start, straight: Pat
     assert len(processes) == 5
     processes[3].kill()
     asked = time.monotonic()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert time.monotonic() - asked < 15
     assert process.returncode == 1
     assert re.fullmatch(r"error: worker 2 of 4 was killed by SIGKILL.*go on with --resume\n", err), err
