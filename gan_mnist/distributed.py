@@ -13,12 +13,13 @@ import signal
 import sys
 import threading
 import time
-from typing import NamedTuple, NoReturn
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from gan_mnist.errors import UserError
 from gan_mnist.interrupts import Interrupt
+
+if TYPE_CHECKING:
+    import numpy as np  # Its threads would begin before `interrupts.watch` has blocked the signals in all threads.
 
 ROLE, RANK, COUNT, DEVICE = "MS_ROLE", "MS_NODE_ID", "MS_WORKER_NUM", "DEVICE_ID"
 """Names in the environment, documented for MindSpore's "dynamic cluster"."""

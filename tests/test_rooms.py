@@ -86,6 +86,18 @@ def test_it_never_imports_mindspore_not_even_later(room: str) -> None:
         assert not [name for name in imported(SOURCES[module], everywhere=True) if name.split(".")[0] == "mindspore"]
 
 
+@pytest.mark.parametrize("script", ["train", "explore"])
+def test_no_library_starts_threads_before_signals_are_blocked_in_all_of_them(script: str) -> None:
+    """NumPy's own do not block them, and Ctrl-C may then end the process before anything is saved."""
+    direct = imported(ROOT / "scripts" / f"{script}.py", everywhere=False)
+    direct |= {
+        f"gan_mnist.{name}" for name in ("cli", "distributed", "environment", "interrupts", "launcher", "scheduler")
+    }
+    everything = direct.union(*(reached(module) for module in direct if module.startswith("gan_mnist")))
+    assert "gan_mnist.errors" in everything
+    assert not {name.split(".")[0] for name in everything} & {"numpy", "scipy", "mindspore", "gradio"}
+
+
 def test_the_search_finds_mindspore_where_it_is() -> None:
     assert "mindspore" in reached("gan_mnist.trainer")
     assert "gan_mnist.files" in reached("gan_mnist.report")
