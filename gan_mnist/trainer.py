@@ -101,6 +101,7 @@ def train(
         if worker.leads and _read(run.record) != before:  # Else the run has not begun: what is there is an older one's.
             with contextlib.suppress(UserError, OSError):
                 run.write_record("failed", error=str(error))
+                report.write(run.path)  # What led there is what somebody will want to see.
         raise
     workers.wait()  # The leader still writes when the others are done; they leave together.
     return status

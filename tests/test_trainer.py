@@ -88,6 +88,7 @@ def test_rollback_gives_up_when_it_does_not_help(
     with pytest.raises(NonFiniteError, match="loss_d is nan at epoch 0, step 1"):
         play("name=lost", "train.on_nonfinite=rollback")
     assert json.loads((tmp_path / "lost/run.json").read_text())["status"] == "failed"
+    assert (tmp_path / "lost/report.html").is_file()
 
 
 def test_grids_are_drawn_between_epochs_too_and_change_nothing(play: Callable[..., RunDir]) -> None:
