@@ -32,6 +32,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("gan_mnist")
 
 
+def pytest_configure() -> None:
+    """Give each of pytest-xdist's workers, and what it starts, a core: MindSpore's threads spin, and disturb others."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 def pytest_collection_finish() -> None:
     """MindSpore takes a device only before its first operation, whichever test that is in."""
     if "mindspore" in sys.modules:

@@ -56,7 +56,7 @@ def test_writes_only_bytes(tmp_path: Path) -> None:
         (header(0, 28, 28), "empty"),
         (header(0, 2**32 - 1, 2**32 - 1), "empty"),
         (header(2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(100), "truncated"),
-        (gzip.compress(header(5) + bytes(5)), "still packed by gzip"),
+        (gzip.compress(header(5) + bytes(5), mtime=0), "still packed by gzip"),
     ],
 )
 def test_damaged_file_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
