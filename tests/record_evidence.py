@@ -28,7 +28,7 @@ KEPT = 16
 def record(run_dir: Path) -> list[dict[str, Any]]:
     """The evidence after some epochs, as plain values."""
     lines = (run_dir / "metrics.jsonl").read_text().splitlines(keepends=True)
-    last = json.loads(lines[-1])["epoch"]
+    last = max(int(path.stem.removeprefix("epoch_")) for path in (run_dir / "images").glob("epoch_*.png"))
     found = []
     with tempfile.TemporaryDirectory() as folder:
         past = Path(folder)
@@ -46,6 +46,7 @@ def record(run_dir: Path) -> list[dict[str, Any]]:
 def plain(run: doctor.Run) -> dict[str, Any]:
     values = run._asdict()
     values["config"] = run.config.model_dump(mode="json", exclude_defaults=True)
+    values["config"].get("data", {}).pop("folder", None)  # Where it lay on one machine.
     thin = slice(None, None, -1), slice(None, None, max(1, len(run.recent.get("loss_d", [])) // KEPT))
     values["recent"] = {name: array[thin[0]][thin[1]][thin[0]] for name, array in run.recent.items()}
     return {name: rounded(value) for name, value in values.items()}

@@ -48,7 +48,7 @@ def evidence(values: dict[str, Any]) -> Run:
     fields["config"] = Config.model_validate(fields["config"])
     fields["recent"] = {name: np.array(array) for name, array in fields["recent"].items()}
     fields["grids"] = [Portrait(*grid) for grid in fields["grids"]]
-    fields["real"] = Portrait(*fields["real"])
+    fields["real"] = Portrait(*fields["real"]) if fields["real"] else None  # Of toys and colour pictures there is none.
     return Run(**fields)
 
 
