@@ -17,6 +17,11 @@ TWO_SIDED = ("dropout", "instance_noise")
 """Numbers of which an update takes as many again for its generated images, after those for the real ones."""
 
 
+def sides(name: str) -> int:
+    """Kinds of images that have numbers of that name of their own."""
+    return 2 if name in TWO_SIDED else 1
+
+
 class Draw(NamedTuple):
     """Numbers that a training step takes beside images and latent codes."""
 
@@ -32,7 +37,7 @@ class Draw(NamedTuple):
     @property
     def sides(self) -> int:
         """Kinds of images that have numbers of their own."""
-        return 2 if self.name in TWO_SIDED else 1
+        return sides(self.name)
 
     def numbers(self, random: np.random.Generator) -> np.ndarray:
         """Float32 of `shape`."""

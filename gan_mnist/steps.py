@@ -13,7 +13,7 @@ from gan_mnist import config
 from gan_mnist.accumulation import TrainStep as TrainStep
 from gan_mnist.accumulation import make_sliced_step
 from gan_mnist.collectives import mean_over
-from gan_mnist.latents import TWO_SIDED
+from gan_mnist.latents import sides
 from gan_mnist.losses import Loss
 from gan_mnist.models.spectral import orthogonal_gradient
 
@@ -228,8 +228,8 @@ def make_train_step(
         return g_gradient(*ms.vjp(generate, z, *get("class", given), weights=optim_g.parameters), *given)
 
     if rules.slices > 1:
-        sides = [1, 1, 1, *(2 if name in TWO_SIDED else 1 for name in rules.draws)]
-        return make_sliced_step(of_d, of_g, optim_d, optim_g, mean, slices=rules.slices, sides=sides)
+        parts = [1, 1, 1, *map(sides, rules.draws)]
+        return make_sliced_step(of_d, of_g, optim_d, optim_g, mean, slices=rules.slices, sides=parts)
 
     @ms.jit(jit_level="O1")
     def train_step(x: Tensor, y: Tensor, z: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
