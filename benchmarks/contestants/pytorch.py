@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,6 @@ def build(path: Path, *, compiled: bool, fused: bool, threads: int) -> Contestan
     adam: dict[str, Any] = {"lr": task.lr, "betas": (task.beta1, task.beta2), "fused": fused}
     optim_g, optim_d = torch.optim.Adam(G.parameters(), **adam), torch.optim.Adam(D.parameters(), **adam)
     batches = [(torch.from_numpy(x), torch.from_numpy(z)) for x, z in zip(task.flat_x, task.z)]
-    last: list[Any] = [None]
     count = task.x.shape[1]
     ones, zeros = torch.ones(count, 1), torch.zeros(count, 1)
 
@@ -65,6 +65,21 @@ def build(path: Path, *, compiled: bool, fused: bool, threads: int) -> Contestan
     draw: Any = G
     if compiled:
         draw, d_loss, g_loss = torch.compile(G), torch.compile(d_loss), torch.compile(g_loss)
+
+    return alternating(draw, D, d_loss, g_loss, optim_d, optim_g, batches)
+
+
+def alternating(
+    draw: Callable[[torch.Tensor], torch.Tensor],
+    D: nn.Module,
+    d_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    g_loss: Callable[[torch.Tensor], torch.Tensor],
+    optim_d: torch.optim.Optimizer,
+    optim_g: torch.optim.Optimizer,
+    batches: list[tuple[torch.Tensor, torch.Tensor]],
+) -> Contestant:
+    """D's update, then G's through the updated D, with one forward pass of G and no gradients of D's weights in G's."""
+    last: list[Any] = [None]
 
     def step(index: int) -> None:
         x, z = batches[index % len(batches)]

@@ -12,9 +12,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own name for it)
 
 from benchmarks.contestants.convolutional import load
+from benchmarks.contestants.pytorch import alternating
 from benchmarks.problem import Contestant
-
-VERSIONS = {"torch": torch.__version__}
 
 
 def generator(latent_size: int, image_shape: list[int], options: dict[str, Any]) -> nn.Sequential:
@@ -75,29 +74,13 @@ def build(path: Path, *, channels_last: bool, threads: int) -> Contestant:
     )
     jointly = not options["discriminator"]["normalize"]
     real, ones, zeros = torch.full((count, 1), 1 - options["smoothing"]), torch.ones(count, 1), torch.zeros(count, 1)
-    last: list[Any] = [None]
     bce = F.binary_cross_entropy_with_logits
 
-    def step(index: int) -> None:
-        x, z = batches[index % len(batches)]
-        fake = G(z)
-        seen = fake.detach()
-        real_logits, fake_logits = D(torch.cat([x, seen])).split(count) if jointly else (D(x), D(seen))
-        loss_d = bce(real_logits, real) + bce(fake_logits, zeros)
-        optim_d.zero_grad(set_to_none=True)
-        loss_d.backward()
-        optim_d.step()
+    def d_loss(x: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        real_logits, fake_logits = D(torch.cat([x, fake])).split(count) if jointly else (D(x), D(fake))
+        return bce(real_logits, real) + bce(fake_logits, zeros)
 
-        D.requires_grad_(False)
-        loss_g = bce(D(fake), ones)
-        optim_g.zero_grad(set_to_none=True)
-        loss_g.backward()
-        optim_g.step()
-        D.requires_grad_(True)
-        last[0] = loss_d, loss_g
+    def g_loss(fake: torch.Tensor) -> torch.Tensor:
+        return bce(D(fake), ones)
 
-    def wait() -> tuple[float, float]:
-        loss_d, loss_g = last[0]
-        return loss_d.item(), loss_g.item()
-
-    return Contestant(step, wait, VERSIONS)
+    return alternating(G, D, d_loss, g_loss, optim_d, optim_g, batches)
