@@ -82,7 +82,7 @@ def build_dataset(
 ) -> ds.GeneratorDataset:
     """One epoch of batches: image (N, C, H, W) float32 in [-1, 1], label (N,) int32, latent (N, latent_size) float32.
 
-    The source hands over whole batches, so that no Python runs per sample (0.4 s a pass over MNIST, where the course's
+    The source hands over whole batches, so that no Python runs per sample (0.3 s a pass over MNIST, where the course's
     pipeline takes 3-5 s), and the remainder of the epoch is dropped (60,000 images in batches of 128: 468 steps).
 
     Args:
