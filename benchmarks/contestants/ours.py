@@ -87,8 +87,8 @@ def dense_layers(network: Any) -> Layers:
 def make_problem(settings: config.Config, generator: Layers, discriminator: Layers) -> Problem:
     """The initial weights with the first batches of the training images."""
     count = settings.data.batch_size
-    chosen = np.resize(training_images().pixels, (BATCHES * count, 28, 28))
-    x = ((chosen.astype(np.float32) - 127.5) / 127.5).reshape(BATCHES, count, 1, 28, 28)
+    images = training_images()
+    x = images.inputs(np.arange(BATCHES * count) % len(images.labels)).reshape(BATCHES, count, *images.shape)
     random = np.random.default_rng(settings.train.seed)
     z = random.standard_normal((BATCHES, count, settings.model.latent_size), dtype=np.float32)
     adam = settings.optim_g

@@ -42,7 +42,9 @@ class Images(NamedTuple):
         if self.pixels.dtype == np.uint8:  # In place: new arrays of this size cost four times as much as the sums.
             if self.scale == "symmetric":
                 x -= 127.5
-            x /= 127.5 if self.scale == "symmetric" else 255.0
+                x /= 127.5
+            else:
+                x /= 255
         if x.ndim == 4:
             x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
         return x.reshape(-1, *self.shape)
